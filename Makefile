@@ -1,0 +1,33 @@
+# Two commands: `make quickstart` (the main job, from nothing to a table and a picture) and `make test`.
+# GPU=1 takes the CUDA build of faiss; pip then finds the CUDA build of torch by itself (see README, Install).
+
+PYTHON ?= python3
+BIN := .venv/bin
+FAISS := $(if $(GPU),gpu,cpu)
+READY := .venv/ready-$(FAISS)
+
+.PHONY: quickstart test lint clean
+
+quickstart: $(READY)
+	$(BIN)/python -m retrieval.train configs/quickstart.yaml
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# The exact pin of torch stands in the same pip command, so that a CPU build is taken where pip is set up to find one.
+$(READY): pyproject.toml requirements.txt
+	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.txt \
+	    $$(grep '^torch==' requirements.txt) -e '.[$(FAISS),dev]'
+	rm -f .venv/ready-*
+	touch $@
+
+clean:
+	rm -rf .venv

@@ -1,0 +1,5 @@
+"""Evaluation: measures, significance, reports."""
+
+from eval.measures import evaluate
+
+__all__ = ["evaluate"]

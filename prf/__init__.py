@@ -1,0 +1,1 @@
+"""Feedback and query rewriting: one reformulator a file; the file's name is its `type` in a recipe."""

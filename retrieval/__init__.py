@@ -1,0 +1,1 @@
+"""The core: text in, ranked documents out."""

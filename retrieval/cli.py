@@ -1,0 +1,158 @@
+"""The command line of a recipe: `python -m retrieval.search configs/x.yaml retriever.k1=1.2 [--dry-run]`."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from retrieval import protocols
+from retrieval.config import ConfigError, Recipe, load
+from retrieval.describe import MENDABLE, help_text, plan, usage
+from retrieval.environment import git_state
+from retrieval.manifest import Manifest, earlier, one_line
+from retrieval.yaml_lines import dotted
+
+__all__ = ["out_folder", "run"]
+
+
+def run(function: Callable, arguments: Sequence[str] | None = None) -> Any:
+    """Run what the command line (or `arguments`) says; the results of the recipe, or a list of those of its grid.
+
+    Exits with 2 where the recipe is wrong, with 1 where it failed for a reason that the user can mend, with 130 where
+    it was interrupted. RETRIEVAL_DEBUG=1 shows where an error came from.
+    """
+    if "out" not in inspect.signature(function).parameters:
+        raise TypeError(f"{function.__name__} needs a parameter `out: Path | None = None`, the folder of its results")
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    flags, words = [one for one in given if one.startswith("-")], [one for one in given if not one.startswith("-")]
+    if {"-h", "--help"} & {*flags}:
+        print(help_text(function))
+        return None
+    if not words or flags not in ([], ["--dry-run"]):
+        _tell(f"usage: {usage(function)}\n--help says more")
+        sys.exit(2)
+    with _errors_in_a_line():
+        recipes = [_with_folder(recipe, words[0]) for recipe in load(function, words[0], words[1:])]
+        if flags:
+            print("\n".join(plan(recipes)))
+            return None
+        results = _run_all(recipes)
+        return results if recipes[0].point else results[0]
+
+
+def out_folder(recipe: Recipe, path: str | Path) -> Path:
+    """Where results go: `out`, else runs/<verb>/<path below configs/>; within it, a folder for each point of a grid."""
+    below = Path(path).with_suffix("").parts
+    inside = [n for n, part in enumerate(below[:-1]) if part == "configs"]
+    below = below[inside[-1] + 1 :] if inside else below[-1:]
+    folder = Path(recipe.arguments["out"] or Path("runs", recipe.function.__name__, *below))
+    if not recipe.point or "out" in recipe.point:
+        return folder
+    name = ",".join(f"{key}={_safe(value)}" for key, value in recipe.point.items())
+    return folder / (name if len(name) <= 200 else f"{name[:180]}-{sha256(name.encode()).hexdigest()[:12]}")
+
+
+def _with_folder(recipe: Recipe, path: str | Path) -> Recipe:
+    return replace(recipe, arguments=recipe.arguments | {"out": out_folder(recipe, path)})
+
+
+def _safe(value: Any) -> str:
+    """A value as part of a file name, without two values becoming one."""
+    return quote(value if isinstance(value, str) else json.dumps(value, separators=(",", ":")), safe="")
+
+
+def _run_all(recipes: list[Recipe]) -> list[Any]:
+    """Run what has not finished yet; every folder is looked at before anything runs."""
+    before = [earlier(recipe.arguments["out"], recipe.function.__name__, recipe.to_dict()) for recipe in recipes]
+    built: dict[str, Any] = {}
+    results = []
+    for n, (recipe, manifest) in enumerate(zip(recipes, before, strict=True)):
+        if recipe.point:
+            _tell(f"[{n + 1}/{len(recipes)}] {' '.join(f'{key}={value}' for key, value in recipe.point.items())}")
+        if manifest and manifest["status"] == "finished":
+            results.append(_recorded(recipe, manifest))
+        else:
+            results.append(_run_one(recipe, manifest, built))
+        needed = {part.key() for later in recipes[n + 1 :] for part in later.parts()}
+        built = {key: component for key, component in built.items() if key in needed}  # frees the others' memory
+    return results
+
+
+def _run_one(recipe: Recipe, before: dict[str, Any] | None, built: dict[str, Any]) -> Any:
+    folder = recipe.arguments["out"]
+    if before:
+        _tell(f"{folder}: resuming what started {before['started']} ({before['status']}){_code_since(before)}")
+    manifest = Manifest.start(
+        folder, recipe.function.__name__, recipe.to_dict(), shlex.join(sys.orig_argv), recipe.point, before
+    )
+    try:
+        results = recipe(built)
+        manifest.finish(results, _made_of(recipe, built))
+    except BaseException as error:
+        manifest.fail(error)
+        raise
+    _tell(f"{folder}: finished in {manifest.facts['wall_seconds']:.1f} s")
+    return results
+
+
+def _made_of(recipe: Recipe, built: dict[str, Any]) -> dict[str, Any]:
+    """What the components say of their origin, by place; a dataset's is that of its collection."""
+    origins: dict[str, Any] = {}
+    for part in recipe.parts():
+        component = built[part.key()]
+        if part.protocol is protocols.Dataset and not hasattr(component, "provenance"):
+            component = component.open()
+        if hasattr(component, "provenance"):
+            origins[dotted(part.place)] = component.provenance()
+    return origins
+
+
+def _recorded(recipe: Recipe, manifest: dict[str, Any]) -> Any:
+    """Show the results of an earlier run instead of running again."""
+    now = f"at commit {_state(manifest.get('git'))}{_code_since(manifest)}"
+    _tell(f"{recipe.arguments['out']}: finished already, {manifest.get('ended')}, {now}")
+    print(json.dumps(manifest.get("results"), indent=2, ensure_ascii=False))
+    return manifest.get("results")
+
+
+def _code_since(manifest: dict[str, Any]) -> str:
+    then, now = manifest.get("git"), git_state()
+    return "" if then == now else f"; the code has changed since: {_state(then)} then, {_state(now)} now"
+
+
+def _state(git: dict[str, Any] | None) -> str:
+    if git is None:
+        return "unknown"
+    return git["commit"][:12] + (f" with changes {git['diff']}" if git["dirty"] else "")
+
+
+@contextmanager
+def _errors_in_a_line() -> Iterator[None]:
+    """What the user can mend becomes a line and an exit code; every other error is a bug, and shows where."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        _tell(f"interrupted; the same command resumes: {shlex.join(sys.orig_argv)}")
+        sys.exit(130)
+    except ConfigError as error:
+        _tell(str(error))
+        sys.exit(2)
+    except MENDABLE as error:
+        if os.environ.get("RETRIEVAL_DEBUG") == "1":
+            raise
+        _tell(f"error: {one_line(error)}  (RETRIEVAL_DEBUG=1 shows where)")
+        sys.exit(1)
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,293 @@
+"""Recipes: a YAML file plus `a.b=c` overrides, checked against the signature of the function they call.
+
+A parameter annotated with a protocol (`encoder: Encoder`) is a component: its block names it with `type:`, and the
+other keys of the block are the arguments of its constructor. One annotated with any other class (`trainer: Trainer`)
+is built from its block too, which then needs no `type`. `grid:` maps dotted keys to lists of values, and makes
+one recipe per combination. Everything is checked before anything is built.
+"""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import json
+import re
+import types
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from pydantic import PydanticUserError, TypeAdapter, ValidationError
+
+from retrieval.recipe_file import ConfigError, RecipeFile, read
+from retrieval.registry import FOLDERS, NoComponent, components, find, guess, hint
+from retrieval.yaml_lines import Place, dotted
+
+__all__ = ["FOLDERS", "ConfigError", "Recipe", "components", "load"]
+
+Built = dict[str, Any]  # components by Recipe.key(): equal blocks are one object
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A call that has been checked but not made: of the recipe itself, or of a component's constructor within it."""
+
+    function: Callable
+    arguments: dict[str, Any]
+    name: str | None = None  # the `type` that chose it; None for the recipe itself
+    protocol: type | None = None  # what it is wanted as
+    place: Place = ()
+    point: dict[str, Any] = field(default_factory=dict)  # what the grid chose for this one: dotted key -> value
+
+    def __call__(self, built: Built | None = None) -> Any:
+        """Build the components, then make the call. Recipes that are given the same `built` share equal components."""
+        built = {} if built is None else built
+        return self.function(**{key: _build(value, built) for key, value in self.arguments.items()})
+
+    def build(self, built: Built) -> Any:
+        """The result of the call, made once for all equal blocks."""
+        key = self.key()
+        if key not in built:
+            built[key] = self(built)
+        return built[key]
+
+    def parts(self) -> Iterator[Recipe]:
+        """Every component in the order of building, those within others first."""
+        for value in self.arguments.values():
+            for part in _recipes(value):
+                yield from part.parts()
+                yield part
+
+    def components(self, built: Built) -> dict[str, Any]:
+        """The built components by dotted place, after a call with the same `built`."""
+        return {dotted(part.place): built[part.key()] for part in self.parts() if part.key() in built}
+
+    def key(self) -> str:
+        """The same for equal blocks, and for no others."""
+        function = f"{self.function.__module__}:{self.function.__qualname__}"
+        values = {key: _map(value, Recipe.key) for key, value in self.arguments.items()}
+        return json.dumps([function, values], sort_keys=True)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The complete configuration, defaults included, of what JSON and YAML can hold."""
+        chosen = {"type": self.name} if self.name else {}
+        return chosen | {key: _map(value, Recipe.to_dict) for key, value in self.arguments.items()}
+
+
+def load(function: Callable, path: Any, overrides: Iterable[str] = ()) -> list[Recipe]:
+    """Check the recipe at `path` against `function`: one Recipe per combination of its grid, in the order written.
+
+    Raises ConfigError with every mistake found.
+    """
+    source = read(path)
+    for override in overrides:
+        source.override(override)
+    recipes, mistakes = [], []
+    for variant, point in _variants(source):
+        recipes.append(_Check(variant).call(function, variant.tree, (), point=point))
+        mistakes += variant.mistakes
+    if source.mistakes or mistakes:
+        raise ConfigError("\n".join(dict.fromkeys(source.mistakes + mistakes)))
+    return recipes
+
+
+def _variants(source: RecipeFile) -> list[tuple[RecipeFile, dict[str, Any]]]:
+    """The recipe with each combination of the grid's values in place, and which they are."""
+    grid = source.tree.pop("grid", None) or {}
+    if not isinstance(grid, dict):
+        source.wrong(("grid",), f"a block of dotted keys with a list of values each, not {grid!r}")
+        grid = {}
+    for key, values in grid.items():
+        written = [json.dumps(value) for value in values] if isinstance(values, list) else []
+        if not written or not all(key.split(".")):
+            source.wrong(("grid", key), f"a dotted key takes a list of values, not {values!r}")
+        elif len(set(written)) < len(written):
+            source.wrong(("grid", key), "has the same value twice")
+    if source.mistakes or not grid:
+        return [(source.copy(), {})]
+    variants = []
+    for chosen in itertools.product(*(range(len(values)) for values in grid.values())):
+        variant, point = source.copy(), {}
+        for (key, values), i in zip(grid.items(), chosen, strict=True):
+            variant.choose(key, i, values[i])
+            point[key] = values[i]
+        variants.append((variant, point))
+    return variants
+
+
+@dataclass
+class _Check:
+    """Walks a recipe next to the signatures it must fit, noting mistakes instead of stopping at the first."""
+
+    source: RecipeFile
+
+    def call(
+        self,
+        function: Callable,
+        block: dict[str, Any],
+        place: Place,
+        name: str | None = None,
+        protocol: type | None = None,
+        point: dict[str, Any] | None = None,
+    ) -> Recipe:
+        parameters = _parameters(function)
+        title = name or getattr(function, "__name__", str(function))
+        for key in [key for key in block if key not in parameters]:
+            takes = f"takes {', '.join(parameters)}" if parameters else "takes no arguments"
+            self.source.wrong((*place, key), f"{title} {takes}.{guess(key, parameters)}")
+        arguments = {}
+        for key, parameter in parameters.items():
+            if key in block:
+                arguments[key] = self.argument(function, key, block[key], (*place, key))
+            elif parameter.default is not inspect.Parameter.empty:
+                arguments[key] = parameter.default
+            else:
+                self.source.wrong((*place, key), f"missing, and {title} has no default for it")
+        return Recipe(function, arguments, name, protocol, place, point or {})
+
+    def argument(self, function: Callable, key: str, value: Any, place: Place) -> Any:
+        try:
+            wanted = hint(function, key)
+        except NoComponent as error:
+            self.source.wrong(place, str(error))
+            return None
+        form = _form(wanted)
+        if form is None:
+            return self.plain(wanted, value, place)
+        if value is None and form.optional:
+            return None
+        if form.many is list and isinstance(value, list):
+            return [self.component(form.protocol, item, (*place, i)) for i, item in enumerate(value)]
+        if form.many is dict and isinstance(value, dict):
+            return {name: self.component(form.protocol, item, (*place, name)) for name, item in value.items()}
+        if form.many:
+            what = "a list" if form.many is list else "a block of names and their components"
+            self.source.wrong(place, f"{what} is wanted, each a {form.protocol.__name__}, not {value!r}")
+            return None
+        return self.component(form.protocol, value, place)
+
+    def component(self, protocol: type, value: Any, place: Place) -> Recipe | None:
+        block = value if isinstance(value, dict) else {"type": value}  # `index: flat` is short for its block
+        if isinstance(value, list):
+            self.source.wrong(place, f"one {protocol.__name__} is wanted, not a list")
+            return None
+        try:
+            function = find(protocol, block.get("type"))
+        except NoComponent as error:
+            self.source.wrong((*place, "type"), str(error))
+            return None
+        return self.call(function, {k: v for k, v in block.items() if k != "type"}, place, block["type"], protocol)
+
+    def plain(self, wanted: Any, value: Any, place: Place) -> Any:
+        if isinstance(value, bool) and _is_number(wanted):  # pydantic would take it for 0 or 1
+            self.source.wrong(place, f"input should be a number, not {str(value).lower()}")
+            return None
+        try:
+            return _adapter(wanted).validate_python(value, extra="forbid")
+        except ValidationError as error:
+            for e in error.errors(include_url=False):
+                where = (*place, *_within(value, e["loc"], e["type"]))
+                self.source.wrong(where, f"{e['msg'][0].lower()}{e['msg'][1:]}{_advice(e)}")
+        except PydanticUserError as error:
+            if inspect.isclass(wanted):  # not a kind with a folder, and no value: the one class that fits here
+                return self.fixed(wanted, value, place)
+            self.source.wrong(place, f"no recipe can hold {wanted}: {str(error).splitlines()[0]}")
+        return None
+
+    def fixed(self, wanted: type, value: Any, place: Place) -> Recipe | None:
+        if isinstance(value, dict):
+            return self.call(wanted, value, place)
+        self.source.wrong(place, f"a block with the arguments of {wanted.__name__} is wanted, not {value!r}")
+        return None
+
+
+@dataclass(frozen=True)
+class _Form:
+    """How a parameter takes components."""
+
+    protocol: type
+    many: type | None = None  # list, dict, or None for one
+    optional: bool = False
+
+
+def _form(wanted: Any) -> _Form | None:
+    """The form of `Encoder`, `Encoder | None`, `list[Encoder]` or `dict[str, Encoder]`; None for plain values."""
+    if isinstance(wanted, type) and wanted in FOLDERS:
+        return _Form(wanted)
+    origin, inner = get_origin(wanted), get_args(wanted)
+    if origin is Annotated:
+        return _form(inner[0])
+    if origin in (Union, types.UnionType) and type(None) in inner and len(inner) == 2:
+        form = _form(next(one for one in inner if one is not type(None)))
+        return form and _Form(form.protocol, form.many, optional=True)
+    for many, origins in ((list, (list, Sequence, Iterable)), (dict, (dict, Mapping))):
+        if origin in origins and (form := _form(inner[-1])):
+            return _Form(form.protocol, many)
+    return None
+
+
+def _parameters(function: Callable) -> dict[str, inspect.Parameter]:
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return {key: p for key, p in inspect.signature(function).parameters.items() if p.kind in named}
+
+
+def _is_number(wanted: Any) -> bool:
+    members = get_args(wanted) if get_origin(wanted) in (Union, types.UnionType) else (wanted,)
+    return bool({int, float} & {*members}) and bool not in members
+
+
+@cache
+def _adapter(wanted: Any) -> TypeAdapter:
+    return TypeAdapter(wanted)
+
+
+def _within(value: Any, loc: Sequence[str | int], kind: str) -> Place:
+    """pydantic's place of an error without the names of union members, which are nowhere in the recipe."""
+    place: Place = ()
+    inner: Any = dict(enumerate(value)) if isinstance(value, list) else value
+    for part in loc:
+        if isinstance(inner, dict) and part in inner:
+            place, inner = (*place, part), inner[part]
+            inner = dict(enumerate(inner)) if isinstance(inner, list) else inner
+        elif kind in ("missing", "missing_argument") and part == loc[-1]:
+            place = (*place, part)
+    return place
+
+
+def _advice(error: Any) -> str:
+    """What was given instead, and what to do about it."""
+    kind, given = error["type"], error["input"]
+    if kind in ("missing", "missing_argument", "unexpected_keyword_argument", "extra_forbidden"):
+        return ""
+    shown = repr(given) if len(repr(given)) <= 80 else f"{repr(given)[:77]}..."
+    if kind == "string_type" and isinstance(given, int | float):
+        return f", not {shown}: put it in quotes"
+    words = re.findall(r"'([^']*)'", str(error.get("ctx", {}).get("expected", "")))
+    return f", not {shown}.{guess(given, words)}" if guess(given, words) else f", not {shown}"
+
+
+def _recipes(value: Any) -> list[Recipe]:
+    values = value if type(value) is list else value.values() if type(value) is dict else [value]
+    return [one for one in values if isinstance(one, Recipe)]
+
+
+def _build(value: Any, built: Built) -> Any:
+    if type(value) is list:
+        return [_build(one, built) for one in value]
+    if type(value) is dict:
+        return {name: _build(one, built) for name, one in value.items()}
+    return value.build(built) if isinstance(value, Recipe) else value
+
+
+def _map(value: Any, component: Callable[[Recipe], Any]) -> Any:
+    """A value as JSON has it, its components by `component`."""
+    if isinstance(value, Recipe):
+        return component(value)
+    if type(value) is list:
+        return [_map(one, component) for one in value]
+    if type(value) is dict:
+        return {str(name): _map(one, component) for name, one in value.items()}
+    if isinstance(value, set | frozenset):  # without an order of its own
+        return sorted((_map(one, component) for one in value), key=str)
+    return _adapter(Any).dump_python(value, mode="json", fallback=repr)

@@ -1,0 +1,40 @@
+"""Evaluate run files against a split: `python -m retrieval.evaluate configs/x.yaml`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from eval import evaluate as measure
+from eval.report import draw, figures, print_report
+from retrieval.cli import run
+from retrieval.protocols import Dataset
+from retrieval.run_file import read_run
+from retrieval.search import MEASURES
+
+__all__ = ["evaluate"]
+
+
+def evaluate(
+    dataset: Dataset,
+    runs: dict[str, Path],
+    split: str = "test",
+    measures: list[str] = MEASURES,  # noqa: B006 - read only
+    baseline: str | None = None,
+    out: Path | None = None,
+) -> dict[str, Any]:
+    """Measure run files (TREC or Parquet), each under a name, and test each against `baseline` query by query."""
+    if baseline is not None and baseline not in runs:
+        raise ValueError(f"baseline {baseline!r} is none of the runs: {', '.join(runs)}")
+    collection = dataset.open()
+    qrels = collection.qrels(split)
+    systems = {name: measure(read_run(path), qrels, measures) for name, path in runs.items()}
+    title = f"{collection.name}, {split}"
+    print_report(systems, title, baseline)
+    if out:
+        print(f"picture: {draw(systems, out / 'measures.png', title)}")
+    return figures(systems, baseline)
+
+
+if __name__ == "__main__":
+    run(evaluate)

@@ -1,0 +1,111 @@
+"""The seams of the toolkit: what each kind of component promises. Nothing here imports a component."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from retrieval.collection import Collection
+from retrieval.corpus import Corpus
+from retrieval.types import Feedback, Generation, Queries, Representations, Run
+
+__all__ = [
+    "Dataset",
+    "Encoder",
+    "FeedbackSource",
+    "Generator",
+    "Index",
+    "Loss",
+    "Reformulator",
+    "Regulariser",
+    "Reranker",
+    "Retriever",
+]
+
+
+class Dataset(Protocol):
+    """Finds a collection, or makes it."""
+
+    def open(self) -> Collection:
+        """Documents, queries and judgements. Raises FileNotFoundError that says where they may be put."""
+
+
+class Encoder(Protocol):
+    """Turns text into Representations."""
+
+    def encode_queries(self, texts: Sequence[str]) -> Representations:
+        """One representation per query text, in order."""
+
+    def encode_docs(self, texts: Sequence[str]) -> Representations:
+        """One representation per document text, in order."""
+
+    def contract(self) -> Mapping[str, Any]:
+        """All that determines its output (model, revision, pooling, prompts, lengths, dtype ...), as plain values."""
+
+
+class Index(Protocol):
+    """Finds the documents closest to a representation."""
+
+    def build(self, vectors: Any, rank: np.ndarray) -> None:
+        """Index stored representations of a corpus; `rank` (DocIds.rank) breaks ties."""
+
+    def search(self, queries: Representations, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Rows int32 [queries, k] and scores float32 [queries, k] in the one order, -1 pads."""
+
+
+class Retriever(Protocol):
+    """Ranks the documents of a corpus."""
+
+    def open(self, corpus: Corpus, folder: Path) -> None:
+        """Build or re-use what searching needs, under `folder`, keyed by corpus and contract fingerprints."""
+
+    def retrieve(self, queries: Queries, k: int) -> Run:
+        """The k best documents per query."""
+
+
+@runtime_checkable
+class FeedbackSource(Protocol):
+    """A retriever that can show the content of what it found."""
+
+    def feedback(self, queries: Queries, run: Run) -> tuple[Queries, Feedback]:
+        """The queries in the form this retriever searches with, and the documents of the run."""
+
+
+class Reformulator(Protocol):
+    """Rewrites queries, with or without what a first pass found."""
+
+    needs: Sequence[str]  # of Feedback: "texts", "terms", "vectors"; empty where it needs no first pass
+
+    def reformulate(self, queries: Queries, feedback: Feedback | None) -> Queries:
+        """New queries under the same ids."""
+
+
+class Generator(Protocol):
+    """A language model."""
+
+    def generate(self, requests: Sequence[Mapping[str, Any]]) -> list[Generation]:
+        """One Generation per request (prompt or messages, sampling parameters, seed), in order."""
+
+
+class Reranker(Protocol):
+    """Scores texts against a query, pair by pair."""
+
+    def score(self, pairs: Iterable[tuple[str, str]]) -> np.ndarray:
+        """float32 [pairs], higher is better."""
+
+
+class Loss(Protocol):
+    """What training minimises."""
+
+    def __call__(self, scores: Any, labels: Any, mask: Any = None) -> Any:
+        """A scalar from scores, labels and mask [queries, passages]; masked passages contribute exactly nothing."""
+
+
+class Regulariser(Protocol):
+    """A penalty on representations, added to the loss."""
+
+    def __call__(self, representations: Any) -> Any:
+        """A scalar from representations [texts, dimensions]."""

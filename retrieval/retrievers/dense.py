@@ -1,0 +1,68 @@
+"""Dense retrieval: encode the query, search the index."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from retrieval.corpus import Corpus
+from retrieval.protocols import Encoder, Index
+from retrieval.types import Feedback, Queries, Run
+from retrieval.vectors import VectorStore, encode_corpus
+
+__all__ = ["DenseRetriever"]
+
+log = logging.getLogger(__name__)
+
+
+class DenseRetriever:
+    """Single-vector retrieval; queries that already carry vectors are searched as they are."""
+
+    def __init__(self, encoder: Encoder, index: Index, vectors: Path | None = None):
+        """`vectors` is a folder that retrieval.encode wrote; None encodes into the cache, once."""
+        self.encoder, self.index, self.vectors = encoder, index, vectors
+
+    def open(self, corpus: Corpus, folder: Path) -> None:
+        """Encode the corpus, or open its vectors. Raises ValueError for vectors of another corpus or encoder."""
+        contract = json.loads(json.dumps(dict(self.encoder.contract())))
+        self.corpus = corpus
+        if self.vectors:
+            self.store = VectorStore(self.vectors).expect(corpus, contract)
+        else:
+            self.store = encode_corpus(corpus, self.encoder, folder / "vectors" / key(corpus, contract))
+        if self.store.truncated:
+            log.warning("%d of %d documents are longer than the encoder takes", self.store.truncated, len(corpus))
+        self.index.build(self.store, corpus.ids.rank)
+
+    def retrieve(self, queries: Queries, k: int) -> Run:
+        """The min(k, documents) with the highest scores per query."""
+        return Run(queries.ids, self.corpus.ids, *self.index.search(self._encoded(queries).representations, k), "dense")  # type: ignore[arg-type]
+
+    def feedback(self, queries: Queries, run: Run) -> tuple[Queries, Feedback]:
+        """The queries with their vectors, and a handle on texts and vectors of what was found."""
+        return self._encoded(queries), Feedback(run, texts=self.corpus.texts, vectors=self.store.rows)
+
+    def provenance(self) -> dict[str, Any]:
+        """What the vectors are, for the manifest."""
+        return {
+            "vectors": str(self.store.folder),
+            "encoder": dict(self.store.contract),
+            "documents": len(self.store),
+            "truncated documents": self.store.truncated,
+        }
+
+    def _encoded(self, queries: Queries) -> Queries:
+        if queries.representations is not None:
+            return queries
+        found = self.encoder.encode_queries(queries.texts)
+        return replace(queries, representations=found)
+
+
+def key(corpus: Corpus, contract: dict[str, Any]) -> str:
+    """The name of a folder for this corpus encoded in this way."""
+    digest = hashlib.sha256(json.dumps(contract, sort_keys=True).encode()).hexdigest()
+    return f"{corpus.fingerprint[:16]}-{digest[:16]}"

@@ -1,0 +1,56 @@
+"""Retrieve for every query of a split and evaluate: `python -m retrieval.search configs/x.yaml`."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from eval import evaluate
+from eval.report import figures, print_report
+from retrieval.cli import run
+from retrieval.collection import Collection
+from retrieval.locate import cache_folder
+from retrieval.protocols import Dataset, Retriever
+from retrieval.run_file import write_run
+from retrieval.types import Run
+
+__all__ = ["MEASURES", "ranked", "search"]
+
+MEASURES = ["nDCG@10", "R@100"]
+
+
+def search(
+    dataset: Dataset,
+    retriever: Retriever,
+    split: str = "test",
+    k: int = 1000,
+    measures: list[str] = MEASURES,  # noqa: B006 - read only
+    out: Path | None = None,
+) -> dict[str, Any]:
+    """Write the k best documents for each query of a split to OUT/run.trec and OUT/run.parquet, and print measures."""
+    collection = dataset.open()
+    started = time.perf_counter()
+    found = ranked(collection, retriever, split, k)
+    seconds = time.perf_counter() - started
+    if out:
+        write_run(found, out / "run.parquet")
+        write_run(found, out / "run.trec")
+    evaluation = evaluate(found, collection.qrels(split), measures)
+    counts = collection.counts(split)
+    notes = [f"{what}: {count}" for what, count in counts.items() if "unknown" in what or "empty" in what and count]
+    print_report({found.name: evaluation}, f"{collection.name}, {split}", notes=notes)
+    return figures({found.name: evaluation}) | {"collection": counts, "seconds": round(seconds, 2)}
+
+
+def ranked(collection: Collection, retriever: Retriever, split: str, k: int, folder: Path | None = None) -> Run:
+    """The run of a retriever over a split, without documents of the query's own id where the collection says so."""
+    retriever.open(collection.corpus, folder or cache_folder())
+    queries = collection.queries(split)
+    if not collection.excludes_self:
+        return retriever.retrieve(queries, k)
+    return retriever.retrieve(queries, k + 1).without_self_hits().top(k)
+
+
+if __name__ == "__main__":
+    run(search)

@@ -1,0 +1,229 @@
+"""What flows between components: Queries, Run, Qrels, Feedback, Representations, Generation.
+
+Documents are rows of a corpus until they leave: see `DocIds`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+
+from retrieval.ids import DocIds
+from retrieval.order import PAD, is_ordered, order
+
+__all__ = [
+    "Dense",
+    "Feedback",
+    "Generation",
+    "Pooling",
+    "Qrels",
+    "Queries",
+    "Representations",
+    "Run",
+    "Sparse",
+    "Tokens",
+]
+
+Pooling = Literal["cls", "mean", "last", "weighted_mean"]  # how token states become one vector
+
+
+@dataclass(frozen=True, eq=False)
+class Queries:
+    """Queries, and the other forms a reformulator may give them; a retriever uses the form it understands."""
+
+    ids: Sequence[str]
+    texts: Sequence[str]
+    instructions: Sequence[str] | None = None  # per query, for encoders that take one
+    variants: Sequence[Sequence[tuple[str, float]]] | None = None  # several weighted texts per query
+    terms: Sequence[Mapping[str, float]] | None = None  # weighted terms per query
+    representations: Representations | None = None  # of one encoder, row i of query i
+
+    def __post_init__(self) -> None:
+        for name in ("texts", "instructions", "variants", "terms", "representations"):
+            value = getattr(self, name)
+            if value is not None and len(value) != len(self.ids):
+                raise ValueError(f"{len(self.ids)} query ids and {len(value)} {name}: one is needed per query")
+        if len(set(self.ids)) != len(self.ids):
+            seen: set[str] = set()
+            twice = next(i for i in self.ids if i in seen or seen.add(i))  # type: ignore[func-returns-value]
+            raise ValueError(f"query id {twice!r} is given twice")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def take(self, positions: Sequence[int] | np.ndarray) -> Queries:
+        """The queries at these positions, in that order, with everything they carry."""
+
+        def pick(values: Sequence | None) -> list | None:
+            return None if values is None else [values[int(i)] for i in positions]
+
+        chosen = None if self.representations is None else self.representations.take(positions)
+        return Queries(
+            pick(self.ids) or [],
+            pick(self.texts) or [],
+            pick(self.instructions),
+            pick(self.variants),
+            pick(self.terms),
+            chosen,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """The ranked documents of each query, best first: score descending, then document id descending.
+
+    Lists shorter than k end in row -1 with score -inf. Raises ValueError for NaN and for any other order;
+    `Run.ordered` brings unordered results into it.
+    """
+
+    query_ids: Sequence[str]
+    docs: DocIds
+    rows: np.ndarray  # int32 [queries, k], rows of `docs`
+    scores: np.ndarray  # float32 [queries, k]
+    name: str = "run"  # the last column of a TREC file
+
+    def __post_init__(self) -> None:
+        if self.rows.shape != self.scores.shape or len(self.rows) != len(self.query_ids):
+            raise ValueError(f"{len(self.query_ids)} queries, rows {self.rows.shape} and scores {self.scores.shape}")
+        if self.rows.dtype != np.int32 or self.scores.dtype != np.float32:
+            raise ValueError(f"rows are int32 and scores float32, not {self.rows.dtype} and {self.scores.dtype}")
+        _refuse_nan(self.query_ids, self.scores)
+        if not is_ordered(self.rows, self.scores, self.docs.rank):
+            raise ValueError("results are not ordered by score, then document id, descending; use Run.ordered")
+
+    @classmethod
+    def ordered(
+        cls, query_ids: Sequence[str], docs: DocIds, rows: np.ndarray, scores: np.ndarray, name: str = "run"
+    ) -> Run:
+        """A run from results in any order; row -1 marks a missing one."""
+        _refuse_nan(query_ids, np.where(rows == PAD, 0, scores))
+        return cls(query_ids, docs, *order(rows, scores, docs.rank), name=name)
+
+    def top(self, k: int) -> Run:
+        """The run cut off at rank k."""
+        return replace(self, rows=self.rows[:, :k], scores=self.scores[:, :k])
+
+    def without_self_hits(self) -> Run:
+        """The run without documents whose id is the query's own (ArguAna, Quora)."""
+        own = self.docs.rows(self.query_ids)
+        hit = (self.rows == own[:, None]) & (own[:, None] >= 0)
+        return Run.ordered(self.query_ids, self.docs, np.where(hit, PAD, self.rows), self.scores, self.name)
+
+    def to_dict(self) -> dict[str, dict[str, float]]:
+        """The run under external ids, as other tools read it; queries without results are kept, empty."""
+        return {
+            query: dict(zip(self.docs.take(rows[rows >= 0]), map(float, scores[rows >= 0]), strict=True))
+            for query, rows, scores in zip(self.query_ids, self.rows, self.scores, strict=True)
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Qrels:
+    """Judgements, one per (query, document); a query belongs to it when it has any judgement, of whatever grade."""
+
+    query_ids: Sequence[str]
+    query: np.ndarray  # int32 [judgements], position in query_ids, ascending
+    doc_ids: pa.Array  # string [judgements]
+    grades: np.ndarray  # int32 [judgements]
+
+    @classmethod
+    def from_dict(cls, judged: Mapping[str, Mapping[str, int]]) -> Qrels:
+        """From query id -> document id -> grade. A query that maps to nothing is kept: it scores 0."""
+        query = np.repeat(np.arange(len(judged), dtype=np.int32), [len(docs) for docs in judged.values()])
+        docs = [doc for grades in judged.values() for doc in grades]
+        grades = [grade for grades in judged.values() for grade in grades.values()]
+        return cls(tuple(judged), query, pa.array(docs, pa.string()), np.array(grades, np.int32))
+
+    def to_dict(self) -> dict[str, dict[str, int]]:
+        """Query id -> document id -> grade."""
+        judged: dict[str, dict[str, int]] = {query: {} for query in self.query_ids}
+        for query, doc, grade in zip(self.query, self.doc_ids.to_pylist(), self.grades.tolist(), strict=True):
+            judged[self.query_ids[query]][doc] = grade
+        return judged
+
+    def __len__(self) -> int:
+        return len(self.grades)
+
+
+@dataclass(frozen=True, eq=False)
+class Dense:
+    """One vector per text."""
+
+    vectors: np.ndarray  # float32 [n, dimensions]
+    truncated: int = 0  # texts that were longer than the encoder takes
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def take(self, positions: Sequence[int] | np.ndarray) -> Dense:
+        """The rows at these positions."""
+        return Dense(self.vectors[np.asarray(positions, int)])
+
+
+@dataclass(frozen=True, eq=False)
+class Sparse:
+    """One weighted bag of vocabulary entries per text."""
+
+    matrix: object  # scipy.sparse.csr_array, float32 [n, vocabulary]
+
+    def __len__(self) -> int:
+        return self.matrix.shape[0]  # type: ignore[attr-defined]
+
+    def take(self, positions: Sequence[int] | np.ndarray) -> Sparse:
+        """The rows at these positions."""
+        return Sparse(self.matrix[np.asarray(positions, int)])  # type: ignore[index]
+
+
+@dataclass(frozen=True, eq=False)
+class Tokens:
+    """Several vectors per text, packed: text i has vectors[offsets[i]:offsets[i + 1]]."""
+
+    vectors: np.ndarray  # float32 [all tokens, dimensions]
+    offsets: np.ndarray  # int64 [n + 1]
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def take(self, positions: Sequence[int] | np.ndarray) -> Tokens:
+        """The texts at these positions."""
+        parts = [self.vectors[self.offsets[i] : self.offsets[i + 1]] for i in positions]
+        offsets = np.cumsum([0, *map(len, parts)])
+        return Tokens(np.concatenate([self.vectors[:0], *parts]), offsets)
+
+
+Representations = Dense | Sparse | Tokens
+
+
+@dataclass(frozen=True, eq=False)
+class Feedback:
+    """A first pass and a handle on the content of its documents, fetched only when asked for.
+
+    Each handle takes int32 rows [n] and answers for just those, in order; None where the source has no such content.
+    """
+
+    run: Run
+    texts: Callable[[np.ndarray], list[str]] | None = None
+    terms: Callable[[np.ndarray], list[Mapping[str, float]]] | None = None
+    vectors: Callable[[np.ndarray], np.ndarray] | None = None  # -> float32 [n, dimensions]
+
+
+@dataclass(frozen=True)
+class Generation:
+    """What a language model answered to one request; `failure` says why there is no usable text."""
+
+    text: str
+    tokens_in: int = 0
+    tokens_out: int = 0
+    finish_reason: str | None = None
+    logprobs: Sequence[float] | None = None
+    failure: str | None = None
+
+
+def _refuse_nan(query_ids: Sequence[str], scores: np.ndarray) -> None:
+    broken = np.isnan(scores).any(axis=1)
+    if broken.any():
+        raise ValueError(f"query {query_ids[int(broken.argmax())]!r}: a score is NaN ({broken.sum()} queries have one)")

@@ -1,0 +1,79 @@
+"""Shared fixtures: tiny collections checked by hand, models built on the spot, the packaged MiniLM."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach the network
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+TEXTS = [
+    f"{kind} {thing} {verb} {place}"
+    for kind in ("A small", "The old", "Every wild", "No tame")
+    for thing in ("otter", "comet", "violin", "volcano", "teapot")
+    for verb in ("sleeps near", "was seen above", "is painted in", "disappeared from")
+    for place in ("the harbour", "a quiet library", "northern Norway", "the kitchen of my aunt", "Mars")
+]
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory, monkeypatch):
+    """Each test has a cache of its own."""
+    monkeypatch.setenv("RETRIEVAL_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """The folder of real collections; tests that need it skip without it."""
+    folder = os.environ.get("RETRIEVAL_DATA")
+    if not folder:
+        pytest.skip("needs the real collections: set RETRIEVAL_DATA")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def real_vectors() -> np.ndarray:
+    """float32 [400, 384], MiniLM's vectors of 400 sentences."""
+    from retrieval.encoders.transformer import Transformer
+
+    return Transformer(dtype="float32").encode_docs(TEXTS).vectors
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory) -> Path:
+    """A BERT of two layers and 32 dimensions with a tokenizer trained here, in Hugging Face's folder format."""
+    import torch
+    from tokenizers import BertWordPieceTokenizer
+    from tokenizers.processors import BertProcessing
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    trained = BertWordPieceTokenizer(lowercase=True)
+    trained.train_from_iterator(TEXTS, vocab_size=200, min_frequency=1, show_progress=False)
+    ends = [(token, trained.token_to_id(token)) for token in ("[SEP]", "[CLS]")]
+    trained._tokenizer.post_processor = BertProcessing(*ends)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=trained._tokenizer,
+        model_max_length=32,
+        unk_token="[UNK]",
+        pad_token="[PAD]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+    )
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=64,
+    )
+    BertModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder

@@ -1,0 +1,170 @@
+"""The transformer encoder: published weights, sentence-transformers' vectors, pooling, prompts, batches."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from retrieval.bi_encoder import BiEncoder, Settings, pool
+from retrieval.encoders.transformer import Transformer, batches
+from tests.conftest import TEXTS
+
+SAMPLE = [*TEXTS[:40], "", "x", "a longer text " * 30, TEXTS[0]]
+
+
+def minilm_folder():
+    return Transformer().folder
+
+
+def peer(folder, **settings):
+    from sentence_transformers import SentenceTransformer
+
+    return SentenceTransformer(str(folder), device="cpu", **settings)
+
+
+def test_minilm_gives_sentence_transformers_vectors():
+    found = Transformer(dtype="float32").encode_docs(SAMPLE)
+    expected = peer(minilm_folder()).encode(SAMPLE)
+    np.testing.assert_allclose(found.vectors, expected, atol=1e-5)
+    assert found.vectors.dtype == np.float32
+
+
+def test_bfloat16_stays_close_to_float32():
+    found = Transformer(dtype="bfloat16").encode_docs(TEXTS[:40]).vectors
+    expected = Transformer(dtype="float32").encode_docs(TEXTS[:40]).vectors
+    assert (found * expected).sum(axis=1).min() >= 0.999
+
+
+def test_equal_texts_get_equal_vectors_and_order_is_kept(tiny_model):
+    encoder = Transformer(str(tiny_model), pooling="mean", dtype="float32")
+    found = encoder.encode_docs(SAMPLE).vectors
+    np.testing.assert_array_equal(found[0], found[-1])
+    one_by_one = np.concatenate([encoder.encode_docs([text]).vectors for text in SAMPLE])
+    np.testing.assert_allclose(found, one_by_one, atol=1e-5)
+
+
+def test_texts_that_are_cut_are_counted(tiny_model):
+    encoder = Transformer(str(tiny_model), pooling="mean", max_length=12)
+    assert encoder.encode_docs(SAMPLE).truncated == sum(
+        len(ids) > 12 for ids in encoder.bi_encoder.tokenizer(SAMPLE).input_ids
+    )
+    assert Transformer(str(tiny_model), pooling="mean").encode_docs(["otter"]).truncated == 0
+
+
+def test_prompts_are_put_before_the_text(tiny_model):
+    plain = Transformer(str(tiny_model), pooling="mean", dtype="float32")
+    prompted = Transformer(str(tiny_model), pooling="mean", query_prompt="old ", doc_prompt="wild ", dtype="float32")
+    np.testing.assert_array_equal(
+        prompted.encode_queries(["otter"]).vectors, plain.encode_queries(["old otter"]).vectors
+    )
+    np.testing.assert_array_equal(prompted.encode_docs(["otter"]).vectors, plain.encode_docs(["wild otter"]).vectors)
+
+
+STATES = torch.tensor([[[1.0], [2.0], [4.0], [9.0]], [[1.0], [2.0], [4.0], [9.0]]])
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean", "last", "weighted_mean"])
+def test_a_text_without_tokens_has_the_zero_vector_in_any_company(tiny_model, pooling):
+    encoder = Transformer(str(tiny_model), pooling=pooling, dtype="float32")
+    encoder.bi_encoder.tokenizer.backend_tokenizer.post_processor = None  # no special tokens
+    found = encoder.encode_docs(["", "otter", "a small otter"]).vectors
+    assert not found[0].any() and found[1:].any(axis=1).all()
+    assert not encoder.encode_docs([""]).vectors.any()
+
+
+@pytest.mark.parametrize(
+    ("pooling", "right", "left"),
+    [("cls", 1, 2), ("last", 4, 9), ("mean", 7 / 3, 15 / 3), ("weighted_mean", 17 / 6, 37 / 6)],
+)
+def test_pooling_by_hand_with_padding_on_either_side(pooling, right, left):
+    mask = torch.tensor([[1, 1, 1, 0], [0, 1, 1, 1]])
+    assert pool(STATES, mask, pooling).flatten().tolist() == pytest.approx([right, left])
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean", "last", "weighted_mean"])
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_a_saved_model_gives_the_same_vectors_in_sentence_transformers_and_back(tiny_model, tmp_path, pooling, side):
+    chosen = Settings(pooling=pooling, normalize=True, query_prompt="old ", padding_side=side, max_length=16)
+    model = BiEncoder.load(tiny_model, chosen)
+    model.projections.append(torch.nn.Sequential(torch.nn.Linear(32, 8), torch.nn.Tanh()))
+    model.save(tmp_path / "saved")
+    ours = Transformer(str(tmp_path / "saved"), dtype="float32")
+    theirs = peer(tmp_path / "saved")
+    np.testing.assert_allclose(ours.encode_queries(SAMPLE).vectors, theirs.encode_query(SAMPLE), atol=1e-5)
+    np.testing.assert_allclose(ours.encode_docs(SAMPLE).vectors, theirs.encode_document(SAMPLE), atol=1e-5)
+    theirs.save(str(tmp_path / "theirs"))
+    back = Transformer(str(tmp_path / "theirs"), dtype="float32")
+    np.testing.assert_allclose(back.encode_queries(SAMPLE).vectors, theirs.encode_query(SAMPLE), atol=1e-5)
+    assert back.contract()["max_length"] == 16
+
+
+def test_a_plain_model_needs_a_pooling(tiny_model):
+    with pytest.raises(ValueError, match="does not say how its vectors are pooled; give pooling: cls, mean, last"):
+        Transformer(str(tiny_model)).encode_docs(["otter"])
+
+
+def test_a_folder_without_weights_is_refused(tiny_model, tmp_path):
+    shutil.copytree(tiny_model, tmp_path / "model")
+    (tmp_path / "model" / "model.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match="model has no weights: model.safetensors is missing"):
+        Transformer(str(tmp_path / "model"), pooling="mean").encode_docs(["otter"])
+    (tmp_path / "model" / "pytorch_model.bin").write_bytes(b"pickle")
+    with pytest.raises(FileNotFoundError, match=r"only pytorch_model.bin, a pickle, which is never loaded"):
+        Transformer(str(tmp_path / "model"), pooling="mean").encode_docs(["otter"])
+
+
+def test_weights_with_another_hash_are_refused(tiny_model):
+    with pytest.raises(ValueError, match=r"model.safetensors has SHA-256 [0-9a-f]{64}, expected 00"):
+        Transformer(str(tiny_model), pooling="mean", sha256="00" * 32).encode_docs(["otter"])
+
+
+def test_minilms_weights_are_the_published_ones():
+    assert Transformer().contract()["weights"] == "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+
+def test_a_model_that_is_nowhere_says_where_it_may_be_put(tmp_path, monkeypatch):
+    monkeypatch.setenv("RETRIEVAL_DATA", str(tmp_path))
+    with pytest.raises(
+        FileNotFoundError, match=f"put its files at {tmp_path}/lab/model/config.json, or give their path"
+    ):
+        Transformer("lab/model").encode_docs(["otter"])
+
+
+def test_a_module_that_is_not_known_is_refused(tiny_model, tmp_path):
+    shutil.copytree(tiny_model, tmp_path / "model")
+    modules = [{"path": "", "type": "x.Transformer"}, {"path": "1", "type": "x.Whitening"}]
+    (tmp_path / "model" / "modules.json").write_text(json.dumps(modules))
+    with pytest.raises(
+        ValueError, match=r"modules.json: x.Whitening: known are Transformer, Pooling, Dense, Normalize"
+    ):
+        Transformer(str(tmp_path / "model")).encode_docs(["otter"])
+
+
+def test_a_model_that_gives_nan_is_refused_with_the_text(tiny_model, tmp_path):
+    model = BiEncoder.load(tiny_model, Settings(pooling="mean"))
+    with torch.no_grad():
+        model.transformer.embeddings.word_embeddings.weight[:] = float("nan")
+    model.save(tmp_path / "broken")
+    with pytest.raises(ValueError, match="gives NaN or infinity for 'otter'"):
+        Transformer(str(tmp_path / "broken")).encode_docs(["otter"])
+
+
+def test_a_cuda_device_that_is_absent_is_refused(tiny_model):
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a CUDA device")
+    with pytest.raises(ValueError, match="device 'cuda': this machine, or this build of torch, has no CUDA device"):
+        Transformer(str(tiny_model), pooling="mean", device="cuda").encode_docs(["otter"])
+
+
+@given(st.lists(st.integers(0, 300), max_size=60), st.integers(1, 900))
+def test_batches_hold_every_text_once_within_the_budget(lengths, budget):
+    parts = batches(lengths, budget)
+    assert sorted(np.concatenate(parts).tolist() if parts else []) == list(range(len(lengths)))
+    for part in parts:
+        assert len(part) == 1 or len(part) * max(lengths[i] for i in part) <= budget
