@@ -85,9 +85,10 @@ def _parse(measure: str | Measure) -> Measure:
         parsed = ir_measures.parse_measure(measure)  # type: ignore[arg-type]  # a Measure stays as it is
     except NameError:
         name = re.split(r"\W", str(measure))[0].casefold()
-        folded = {other.casefold(): other for other in known}
-        near = [folded[other] for other in difflib.get_close_matches(name, folded, n=3, cutoff=0.4)]
-        raise ValueError(f"unknown measure {measure!r}; the nearest are {', '.join(near or sorted(known))}") from None
+        names = {alias.casefold(): str(one.NAME) for alias, one in known.items()}
+        near = [names[alias] for alias in difflib.get_close_matches(name, names, n=3, cutoff=0.4)]
+        nearest = dict.fromkeys(near or sorted(names.values()))
+        raise ValueError(f"unknown measure {measure!r}; the nearest are {', '.join(nearest)}") from None
     except ValueError as error:
         raise ValueError(f"measure {measure!r}: {error}") from None
     for parameter, about in parsed.SUPPORTED_PARAMS.items():

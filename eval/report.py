@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from eval.measures import Evaluation
 from eval.significance import PairedTest, paired_t
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 __all__ = ["draw", "figures", "print_report"]
 
@@ -18,7 +21,7 @@ def figures(systems: Mapping[str, Evaluation], baseline: str | None = None) -> d
     return {
         name: {
             "mean": evaluation.mean,
-            "counts": evaluation.counts,
+            "counts": dict(evaluation.counts),
             **({"paired t-test": {m: test.to_dict() for m, test in tests[name].items()}} if name in tests else {}),
         }
         for name, evaluation in systems.items()
@@ -28,23 +31,48 @@ def figures(systems: Mapping[str, Evaluation], baseline: str | None = None) -> d
 def print_report(
     systems: Mapping[str, Evaluation], title: str, baseline: str | None = None, notes: Iterable[str] = ()
 ) -> None:
-    """Print the table, what was counted, and each system's difference from the baseline with its paired t-test."""
+    """Print the means, what was counted beside them, and each system's difference from the baseline with its test."""
     from rich.console import Console
+
+    console = Console(highlight=False, width=None if Console().is_terminal else 120)
+    console.print(_means(systems, title))
+    if baseline is not None and len(systems) > 1:
+        console.print(_differences(_tests(systems, baseline), baseline))
+    for line in notes:
+        console.print(line, soft_wrap=True, markup=False)
+
+
+def _means(systems: Mapping[str, Evaluation], title: str) -> Table:
+    """Means, best in bold, then the counts that are not the same nothing for every system."""
     from rich.table import Table
 
     measures = list(next(iter(systems.values())).mean)
-    table = Table(title=title, title_justify="left")
-    table.add_column("system")
-    for measure in measures:
-        table.add_column(measure, justify="right")
+    counted = [c for c in next(iter(systems.values())).counts if any(e.counts[c] for e in systems.values())]
     best = {m: max(round(evaluation.mean[m], 4) for evaluation in systems.values()) for m in measures}
+    table = Table("system", title=title, title_justify="left")
+    for column in measures + counted:
+        table.add_column(column, justify="right")
     for name, evaluation in systems.items():
-        cells = [_cell(evaluation.mean[m], best[m], len(systems) > 1) for m in measures]
-        table.add_row(name, *cells)
-    console = Console(highlight=False, width=None if Console().is_terminal else 120)
-    console.print(table)
-    for line in [*_counted(systems), *_differences(systems, baseline), *notes]:
-        console.print(line, soft_wrap=True, markup=False)
+        means = [_cell(evaluation.mean[m], best[m], len(systems) > 1) for m in measures]
+        table.add_row(name, *means, *(_count(evaluation.counts[c]) for c in counted))
+    return table
+
+
+def _differences(tests: Mapping[str, Mapping[str, PairedTest]], baseline: str) -> Table:
+    from rich.table import Table
+
+    title = f"difference from {baseline}, per query (paired t-test, two-sided, not corrected for the number of tests)"
+    table = Table("system", "measure", title=title, title_justify="left")
+    for column in ("difference", "95% interval", "p", "wins", "ties", "losses"):
+        table.add_column(column, justify="right")
+    for name, found in tests.items():
+        for measure, test in found.items():
+            interval = "{:+.4f} {:+.4f}".format(*test.interval) if test.interval else ""
+            p = test.untested if test.p is None else f"{test.p:.2g}"
+            record = map(str, (test.wins, test.ties, test.losses))
+            table.add_row(name, measure, f"{test.difference:+.4f}", interval, p, *record)
+        table.add_section()
+    return table
 
 
 def draw(systems: Mapping[str, Evaluation], path: Path, title: str, training: Sequence[Mapping[str, Any]] = ()) -> Path:
@@ -103,12 +131,8 @@ def _cell(value: float, best: float, several: bool) -> str:
     return f"[bold]{shown}[/bold]" if several and round(value, 4) == best else shown
 
 
-def _counted(systems: Mapping[str, Evaluation]) -> list[str]:
-    return [f"{name}: {', '.join(_count(*item) for item in one.counts.items())}" for name, one in systems.items()]
-
-
-def _count(what: str, value: float) -> str:
-    return f"{what} {value:.1%}" if isinstance(value, float) else f"{what} {value}"
+def _count(value: float) -> str:
+    return f"{value:.1%}" if isinstance(value, float) else str(value)
 
 
 def _tests(systems: Mapping[str, Evaluation], baseline: str | None) -> dict[str, dict[str, PairedTest]]:
@@ -120,11 +144,3 @@ def _tests(systems: Mapping[str, Evaluation], baseline: str | None) -> dict[str,
         for name, evaluation in systems.items()
         if name != baseline
     }
-
-
-def _differences(systems: Mapping[str, Evaluation], baseline: str | None) -> list[str]:
-    return [
-        f"{name} - {baseline}, {measure}: {test}"
-        for name, tests in _tests(systems, baseline).items()
-        for measure, test in tests.items()
-    ]

@@ -52,12 +52,46 @@ class Settings:
         return replace(other, **{name: value for name, value in asdict(self).items() if value is not None})
 
 
+class Projection(nn.Module):
+    """A linear layer and an activation: what sentence-transformers calls Dense."""
+
+    def __init__(self, linear: nn.Linear, activation: nn.Module):
+        super().__init__()
+        self.linear, self.activation = linear, activation
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """Projected vectors."""
+        return self.activation(self.linear(vectors.to(self.linear.weight.dtype)))
+
+    @classmethod
+    def read(cls, folder: Path) -> Projection:
+        """The projection of a Dense folder. Raises ValueError for a kind that is not known."""
+        about = json.loads((folder / "config.json").read_text())
+        activation = about.get("activation_function", "torch.nn.modules.activation.Tanh")
+        if activation not in _ACTIVATIONS or about.get("use_residual"):
+            raise ValueError(f"{folder}/config.json: {activation} or use_residual is not supported")
+        linear = nn.Linear(about["in_features"], about["out_features"], about.get("bias", True))
+        weights = load_file(folder / "model.safetensors")
+        linear.load_state_dict({name.removeprefix("linear."): value for name, value in weights.items()})
+        return cls(linear, _ACTIVATIONS[activation]())
+
+    def write(self, folder: Path) -> None:
+        """Write a Dense folder."""
+        about = {
+            "in_features": self.linear.in_features,
+            "out_features": self.linear.out_features,
+            "bias": self.linear.bias is not None,
+            "activation_function": next(n for n, kind in _ACTIVATIONS.items() if isinstance(self.activation, kind)),
+        }
+        _dump(folder / "config.json", about)
+        weights = {f"linear.{name}": value.contiguous() for name, value in self.linear.state_dict().items()}
+        save_file(weights, folder / "model.safetensors")
+
+
 class BiEncoder(nn.Module):
     """Texts to vectors, float [texts, dimensions]."""
 
-    def __init__(
-        self, transformer: nn.Module, tokenizer: Any, settings: Settings, projections: Sequence[nn.Module] = ()
-    ):
+    def __init__(self, transformer: Any, tokenizer: Any, settings: Settings, projections: Sequence[Projection] = ()):
         super().__init__()
         self.transformer, self.tokenizer, self.settings = transformer, tokenizer, settings
         self.projections = nn.ModuleList(projections)
@@ -80,13 +114,18 @@ class BiEncoder(nn.Module):
         settings = chosen.over(_read_settings(folder, modules, tokenizer, transformer.config))
         if settings.pooling is None:
             raise ValueError(f"{folder} does not say how its vectors are pooled; give pooling: {', '.join(_POOLING)}")
-        projections = [_read_dense(folder / module["path"]) for module in modules if module["kind"] == "Dense"]
-        return cls(transformer, tokenizer, settings, [dense.to(dtype) for dense in projections]).eval()
+        projections = [Projection.read(folder / module["path"]) for module in modules if module["kind"] == "Dense"]
+        return cls(transformer, tokenizer, settings, [projection.to(dtype) for projection in projections]).eval()
 
     @property
     def dimensions(self) -> int:
         """Length of a vector."""
-        return self.projections[-1][0].out_features if self.projections else self.transformer.config.hidden_size
+        sizes = [projection.linear.out_features for projection in self.projections]  # type: ignore[union-attr]
+        return int([self._width, *sizes][-1])  # type: ignore[arg-type]
+
+    @property
+    def _width(self) -> int:
+        return self.transformer.config.hidden_size
 
     def tokenize_queries(self, texts: Sequence[str]) -> dict[str, Tensor]:
         """A padded batch, with the query prompt."""
@@ -104,7 +143,7 @@ class BiEncoder(nn.Module):
         states = self.transformer(**inputs).last_hidden_state
         vectors = pool(states, mask, self.settings.pooling)  # type: ignore[arg-type]
         for projection in self.projections:
-            vectors = projection(vectors.to(projection[0].weight.dtype))
+            vectors = projection(vectors)
         return nn.functional.normalize(vectors.float(), dim=1) if self.settings.normalize else vectors.float()
 
     def save(self, folder: Path) -> None:
@@ -196,17 +235,6 @@ def _read_pooling(path: Path) -> Pooling:
     raise ValueError(f"{path}: no pooling that is known ({', '.join(_POOLING)})")
 
 
-def _read_dense(folder: Path) -> nn.Sequential:
-    about = json.loads((folder / "config.json").read_text())
-    activation = about.get("activation_function", "torch.nn.modules.activation.Tanh")
-    if activation not in _ACTIVATIONS or about.get("use_residual"):
-        raise ValueError(f"{folder}/config.json: {activation} or use_residual is not supported")
-    linear = nn.Linear(about["in_features"], about["out_features"], about.get("bias", True))
-    weights = load_file(folder / "model.safetensors")
-    linear.load_state_dict({name.removeprefix("linear."): value for name, value in weights.items()})
-    return nn.Sequential(linear, _ACTIVATIONS[activation]())
-
-
 def _write_settings(folder: Path, model: BiEncoder) -> None:
     settings, kinds = model.settings, ["Transformer", "Pooling"]
     prompts = {"query": settings.query_prompt or "", "document": settings.doc_prompt or ""}
@@ -217,19 +245,10 @@ def _write_settings(folder: Path, model: BiEncoder) -> None:
         {"prompts": prompts, "default_prompt_name": None, "similarity_fn_name": similarity},
     )
     flags = {old: name == settings.pooling for name, (_, old) in _POOLING.items()}
-    size = model.transformer.config.hidden_size
-    _dump(folder / "1_Pooling" / "config.json", {"word_embedding_dimension": size, **flags})
-    for number, (linear, activation) in enumerate(model.projections, 2):  # type: ignore[misc]
+    _dump(folder / "1_Pooling" / "config.json", {"word_embedding_dimension": model._width, **flags})
+    for number, projection in enumerate(model.projections, 2):
         kinds.append("Dense")
-        named = next(name for name, kind in _ACTIVATIONS.items() if isinstance(activation, kind))
-        sizes = {
-            "in_features": linear.in_features,
-            "out_features": linear.out_features,
-            "bias": linear.bias is not None,
-        }
-        _dump(folder / f"{number}_Dense" / "config.json", sizes | {"activation_function": named})
-        weights = {f"linear.{name}": value.contiguous() for name, value in linear.state_dict().items()}
-        save_file(weights, folder / f"{number}_Dense" / "model.safetensors")
+        projection.write(folder / f"{number}_Dense")  # type: ignore[operator]
     kinds += ["Normalize"] if settings.normalize else []
     modules = [
         {"idx": i, "name": str(i), "path": f"{i}_{kind}" if i else "", "type": f"sentence_transformers.models.{kind}"}

@@ -62,7 +62,9 @@ def plan(recipes: list[Recipe]) -> Iterator[str]:
         for part in recipe.parts():
             place = dotted(part.place)
             same = first.setdefault(part.key(), place)
-            yield f"# builds {place}: {part.name}" + (f", the same as {same}" if same != place else _line(part, built))
+            yield f"# builds {place}: {part.name or part.function.__name__}" + (
+                f", the same as {same}" if same != place else _line(part, built)
+            )
             if same == place and part.protocol is protocols.Dataset:
                 yield from _data(part, built)
 

@@ -115,19 +115,19 @@ def byte_order(values: pa.Array) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _bytes(values: pa.Array) -> tuple[np.ndarray, ...]:
-    """The bytes of all strings, uint8, with zeros after the last; int64 [n] starts and lengths."""
+    """The bytes of all strings, uint8, with zeros after the last; int64 [n] starts and int32 [n] lengths."""
     values = values.cast(pa.large_string())
     if not len(values):
-        return np.zeros(8, np.uint8), np.zeros(0, np.int64), np.zeros(0, np.int64)
+        return np.zeros(8, np.uint8), np.zeros(0, np.int64), np.zeros(0, np.int32)
     offsets = np.frombuffer(values.buffers()[1], np.int64, len(values) + 1, values.offset * 8)
     text = np.frombuffer(values.buffers()[2] or b"", np.uint8)[: offsets[-1]]
-    return np.concatenate([text, np.zeros(8, np.uint8)]), offsets[:-1], np.diff(offsets)
+    return np.concatenate([text, np.zeros(8, np.uint8)]), offsets[:-1], np.diff(offsets).astype(np.int32)
 
 
 def _words(data: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """uint64 [n]: the first seven bytes, then how many there were, so that integers compare as the strings do."""
     left = np.minimum(lengths, _MORE).astype(np.uint8)
-    words = np.ndarray(len(data) - 7, ">u8", data, strides=(1,))[starts].astype(np.uint64)
+    words = np.ndarray(len(data) - 7, ">u8", data, strides=(1,))[starts].byteswap(inplace=True).view("<u8")
     words &= _KEPT[left]
     words |= left
     return words
@@ -166,6 +166,6 @@ def decode_ids(values: pa.Array) -> pa.Array:
 
 def _hash(values: pa.Array) -> str:
     data, starts, lengths = _bytes(values)
-    digest = hashlib.sha256(lengths.astype("<i8").data)
+    digest = hashlib.sha256(lengths.astype("<i4").data)
     digest.update(data[starts[0] : -8].data if len(starts) else b"")
     return f"ids-{digest.hexdigest()[:16]}"

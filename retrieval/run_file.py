@@ -58,6 +58,7 @@ def read_run(
     path = Path(path)
     parquet = path.suffix == ".parquet"
     held = _read_parquet(path, docs) if parquet else _read_trec(path)
+    pa.default_memory_pool().release_unused()
     if query_ids is not None:
         held = _asked(path, held, query_ids)
     table = DocIds.of(held.doc_ids) if docs is None else docs
@@ -91,21 +92,26 @@ def _read_trec(path: Path) -> _Results:
     scores = table["score"].to_numpy()
     texts = [decode_ids(chunk.dictionary) for chunk in table["document"].chunks]
     places = [np.asarray(chunk.indices) for chunk in table["document"].chunks]
-    del table  # the columns hold as much memory as what is made of them
-    doc_ids, code = _distinct(texts)
     starts = np.cumsum([0, *map(len, texts)])
+    together = _together(texts)
+    del table, texts  # as large as what is made of them
+    doc_ids, code = _distinct(together)
     docs = [code[start:][place] for start, place in zip(starts, places, strict=False)]
     doc = np.concatenate([np.zeros(0, np.int32), *docs])
     return _Results(query_ids.to_pylist(), query, doc_ids, doc, scores, decode_id(first.split()[-1].decode()))
 
 
-def _distinct(texts: Sequence[pa.Array]) -> tuple[pa.Array, np.ndarray]:
-    """These texts, each once, in byte order as large_string; and the place of each text given, int32."""
-    together = pa.concat_arrays([pa.array([], pa.large_string()), *(part.cast(pa.large_string()) for part in texts)])
-    places, new = byte_order(together)
+def _together(texts: Sequence[pa.Array]) -> pa.Array:
+    return pa.concat_arrays([pa.array([], pa.large_string()), *(part.cast(pa.large_string()) for part in texts)])
+
+
+def _distinct(texts: pa.Array) -> tuple[pa.Array, np.ndarray]:
+    """These texts, each once, in byte order; and the place of each text given, int32."""
+    pa.default_memory_pool().release_unused()  # Arrow keeps what it no longer needs, and this takes much
+    places, new = byte_order(texts)
     code = np.empty(len(places), np.int32)
     code[places] = np.cumsum(new, dtype=np.int32) - 1
-    return together.take(pa.array(places[new])), code
+    return texts.take(pa.array(places[new])), code
 
 
 def _write_parquet(run: Run, path: Path) -> None:
@@ -127,25 +133,25 @@ def _read_parquet(path: Path, docs: DocIds | None) -> _Results:
     from pyarrow import parquet
 
     try:
-        table = parquet.read_table(path)
-        about = json.loads(table.schema.metadata[b"run"])
+        file = parquet.ParquetFile(path)
+        about = json.loads(file.metadata.metadata[b"run"])
         held, name, corpus = about["query_ids"], about["name"], about["docs"]
     except (pa.ArrowInvalid, KeyError, TypeError):
         raise ValueError(f"{path} is no Parquet run that write_run wrote: write it again, or a TREC file") from None
-    if table.schema.remove_metadata() != _PARQUET:
-        raise ValueError(f"{path} has columns {table.schema.remove_metadata()}, and a run has {_PARQUET}")
+    if file.schema_arrow.remove_metadata() != _PARQUET:
+        raise ValueError(f"{path} has columns {file.schema_arrow.remove_metadata()}, and a run has {_PARQUET}")
     if docs is not None and corpus != docs.fingerprint and not corpus.startswith("ids-"):
         raise ValueError(
             f"{path} was made on the corpus {corpus} and is read for {docs.fingerprint}: open that corpus, "
             "or read it without `docs`"
         )
-    names, query = numbered(table["query"].dictionary_encode(), encoded=False)
+    names, query = numbered(file.read(["query"]).column(0).dictionary_encode(), encoded=False)
     place = {text: number for number, text in enumerate(held)}
     if not place.keys() >= set(names.to_pylist()):
         raise ValueError(f"{path} holds results of queries that it does not list: it was changed after write_run")
     places = np.array([place[text] for text in names.to_pylist()], np.int32)
-    doc_ids, doc = _distinct(table["document"].chunks)
-    return _Results(held, places[query], doc_ids, doc, table["score"].to_numpy(), name)
+    doc_ids, doc = _distinct(_together(file.read(["document"]).column(0).chunks))
+    return _Results(held, places[query], doc_ids, doc, file.read(["score"]).column(0).to_numpy(), name)
 
 
 def _asked(path: Path, held: _Results, query_ids: Sequence[str]) -> _Results:

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.bi_encoder import BiEncoder, Settings, pool
+from retrieval.bi_encoder import BiEncoder, Projection, Settings, pool
 from retrieval.encoders.transformer import Transformer, batches
 from tests.conftest import TEXTS
 
@@ -92,7 +92,7 @@ def test_pooling_by_hand_with_padding_on_either_side(pooling, right, left):
 def test_a_saved_model_gives_the_same_vectors_in_sentence_transformers_and_back(tiny_model, tmp_path, pooling, side):
     chosen = Settings(pooling=pooling, normalize=True, query_prompt="old ", padding_side=side, max_length=16)
     model = BiEncoder.load(tiny_model, chosen)
-    model.projections.append(torch.nn.Sequential(torch.nn.Linear(32, 8), torch.nn.Tanh()))
+    model.projections.append(Projection(torch.nn.Linear(32, 8), torch.nn.Tanh()))
     model.save(tmp_path / "saved")
     ours = Transformer(str(tmp_path / "saved"), dtype="float32")
     theirs = peer(tmp_path / "saved")

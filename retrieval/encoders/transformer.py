@@ -58,7 +58,7 @@ class Transformer:
         `sha256` is checked against model.safetensors; `revision` is one of the hub's.
         """
         self.model, self.revision, self.sha256 = model, revision, sha256
-        self.chosen = dict(
+        self.chosen: dict[str, Any] = dict(
             pooling=pooling,
             normalize=normalize,
             query_prompt=query_prompt,
@@ -183,9 +183,9 @@ class Transformer:
         with tqdm(total=len(distinct), desc=what, unit=" texts", disable=len(texts) < 256) as bar:
             for done in _on_all_cores(encode, parts) if self._device.type == "cpu" else map(encode, parts):
                 bar.update(done)
-        broken = np.flatnonzero(~np.isfinite(vectors).all(axis=1)[places])
-        if len(broken):
-            raise ValueError(f"{self.model} in {self.dtype} gives NaN or infinity for {texts[broken[0]][:60]!r}")
+        if not np.isfinite(vectors).all():
+            text = next(text for text, i in zip(texts, places, strict=True) if not np.isfinite(vectors[i]).all())
+            raise ValueError(f"{self.model} in {self.dtype} gives NaN or infinity for {text[:60]!r}")
         return Dense(vectors[places], cut)
 
     def _forward(self, tokens: list[list[int]]) -> np.ndarray:

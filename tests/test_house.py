@@ -1,0 +1,57 @@
+"""Rules of the house: light imports, components that keep their protocols, recipes that load, files that stay small."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from retrieval.config import FOLDERS, components, load
+from retrieval.registry import find
+
+ROOT = Path(__file__).parent.parent
+CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
+KINDS = [(kind, name) for kind in FOLDERS if kind.__name__ != "FeedbackSource" for name in components(kind)]
+
+
+def test_importing_is_free():
+    code = "import retrieval, prf, eval, training, sys; assert not {'torch', 'transformers', 'scipy'} & {*sys.modules}"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(("kind", "name"), KINDS, ids=[f"{kind.__name__}-{name}" for kind, name in KINDS])
+def test_a_component_keeps_its_protocol(kind, name):
+    """Each method of the protocol is there, takes the protocol's parameters, and the class says what it is."""
+    component = find(kind, name)
+    assert inspect.getdoc(component)
+    for method, promised in inspect.getmembers(kind, inspect.isfunction):
+        if method.startswith("_") and method != "__call__":
+            continue
+        kept = list(inspect.signature(getattr(component, method)).parameters)
+        assert kept[: len(inspect.signature(promised).parameters)] == list(inspect.signature(promised).parameters)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=[str(path.relative_to(ROOT / "configs")) for path in CONFIGS])
+def test_a_config_loads_and_its_first_line_says_what_it_gives(path):
+    from retrieval.encode import encode
+    from retrieval.evaluate import evaluate
+    from retrieval.search import search
+    from retrieval.train import train
+
+    first, text = path.read_text().splitlines()[0], path.read_text()
+    assert first.startswith("# ") and any(character.isdigit() for character in first)
+    verbs = {"trainer:": train, "retriever:": search, "runs:": evaluate, "encoder:": encode}
+    assert load(next(verb for key, verb in verbs.items() if f"\n{key}" in text), path)
+
+
+def test_no_file_passes_400_lines_and_no_function_50():
+    for path in [p for folder in ("retrieval", "training", "prf", "eval") for p in (ROOT / folder).rglob("*.py")]:
+        text = path.read_text()
+        assert len(text.splitlines()) <= 400, path
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef):
+                assert node.end_lineno - node.lineno < 50, f"{path}: {node.name}"
