@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer
@@ -108,6 +109,7 @@ class BiEncoder(nn.Module):
         none is chosen, or has a module that is not known.
         """
         check_weights(folder)
+        transformers.utils.logging.disable_progress_bar()  # of loading 100 tensors, which takes no time
         modules = _modules(folder)
         tokenizer = AutoTokenizer.from_pretrained(folder / modules[0]["path"])
         transformer = AutoModel.from_pretrained(folder / modules[0]["path"], dtype=dtype)

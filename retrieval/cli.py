@@ -18,7 +18,7 @@ from urllib.parse import quote
 from retrieval import protocols
 from retrieval.config import ConfigError, Recipe, load
 from retrieval.describe import MENDABLE, help_text, plan, usage
-from retrieval.environment import git_state
+from retrieval.environment import git_state, is_first_process
 from retrieval.manifest import Manifest, earlier, one_line
 from retrieval.yaml_lines import dotted
 
@@ -97,7 +97,7 @@ def _run_one(recipe: Recipe, before: dict[str, Any] | None, built: dict[str, Any
     )
     try:
         results = recipe(built)
-        manifest.finish(results, _made_of(recipe, built))
+        manifest.finish(results, _made_of(recipe, built) if is_first_process() else {})
     except BaseException as error:
         manifest.fail(error)
         raise

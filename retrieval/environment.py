@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 
-__all__ = ["environment", "git_state", "hardware", "packages", "system"]
+__all__ = ["environment", "git_state", "hardware", "is_first_process", "packages", "system"]
 
 PACKAGES = """retrieval-toolkit torch transformers tokenizers datasets sentence-transformers peft accelerate trl vllm
 safetensors bm25s PyStemmer pyserini faiss-cpu faiss-gpu faiss-gpu-cu11 faiss-gpu-cu12 numpy scipy pyarrow pydantic
@@ -36,6 +36,11 @@ def git_state(root: Path = Path(__file__).parent) -> dict[str, Any] | None:
         changed.update(name + b"\0" + (top / name.decode()).read_bytes())
     dirty = bool(diff or new)
     return {"commit": commit.decode().strip(), "dirty": dirty, "diff": changed.hexdigest()[:16] if dirty else None}
+
+
+def is_first_process() -> bool:
+    """Whether this is the one process, of those that one job may have, that measures and writes."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def packages() -> dict[str, str]:

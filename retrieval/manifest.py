@@ -7,14 +7,13 @@ resumed, a finished one is not run again.
 from __future__ import annotations
 
 import json
-import os
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from retrieval.environment import environment, git_state, hardware, packages, system
+from retrieval.environment import environment, git_state, hardware, is_first_process, packages, system
 from retrieval.files import whole_file
 
 __all__ = ["Manifest", "earlier", "one_line"]
@@ -104,7 +103,7 @@ class Manifest:
     def _write(self, facts: dict[str, Any]) -> None:
         text = json.dumps(facts, indent=2, ensure_ascii=False, default=_plain)
         self.facts = facts
-        if os.environ.get("RANK", "0") != "0":  # of the processes of one job, the first writes
+        if not is_first_process():
             return
         with whole_file(self.folder / NAME) as part:
             part.write_text(text + "\n", encoding="utf-8")

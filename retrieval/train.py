@@ -17,6 +17,7 @@ from eval.report import draw, figures, print_report
 from retrieval.cli import run
 from retrieval.collection import Collection
 from retrieval.encoders.transformer import Transformer
+from retrieval.environment import is_first_process
 from retrieval.ids import DocIds
 from retrieval.indexes.flat import Flat
 from retrieval.protocols import Dataset, Encoder, Retriever
@@ -83,20 +84,25 @@ def train(
     if not hasattr(encoder, "trainable"):
         raise ValueError(f"{type(encoder).__name__} cannot be trained: it has no trainable()")
     collection = dataset.open()
-    systems = dict(baselines or {}) | {"zero-shot": DenseRetriever(encoder, Flat())}
-    runs = {name: ranked(collection, system, test, k) for name, system in systems.items()}
-
     training, held_out = _split(collection, split, dev, seed)
     listed = Groups(collection.corpus, *training, **asdict(groups), seed=seed)
-    print("training groups:", ", ".join(f"{what} {count}" for what, count in listed.counts.items()))
     measure = dev_evaluation(collection, held_out, dev, seed)
     best = trainer.train(encoder.trainable(), listed, out, measure, dev.measure)
-    print(f"best step {best.best_step} of {best.steps}: dev {dev.measure} {best.metrics[dev.measure]:.4f}")
+    if not is_first_process():
+        return {}
 
+    systems = dict(baselines or {}) | {"zero-shot": DenseRetriever(encoder, Flat())}
+    runs = {name: ranked(collection, system, test, k) for name, system in systems.items()}
     trained = DenseRetriever(encoder.trained(best.model), Flat())  # type: ignore[attr-defined]
     runs["trained"] = ranked(collection, trained, test, k, folder=out)
-    results = _report(collection, runs, test, measures, out)
-    return results | {"best step": best.best_step, "training groups": dict(listed.counts)}
+    seen = len(set(training[0].ids) & set(collection.queries(test).ids))
+    about = {
+        "training groups": dict(listed.counts),
+        "test queries trained on": seen,
+        "best step": best.best_step,
+        "dev": dict(best.metrics),
+    }
+    return _report(collection, runs, test, measures, out, about)
 
 
 def dev_evaluation(
@@ -149,21 +155,29 @@ def _selected(queries: Queries, qrels: Qrels, positions: np.ndarray) -> tuple[Qu
 
 
 def _report(
-    collection: Collection, runs: Mapping[str, Run], test: str, measures: list[str], out: Path
+    collection: Collection, runs: Mapping[str, Run], test: str, measures: list[str], out: Path, about: dict[str, Any]
 ) -> dict[str, Any]:
     qrels = collection.qrels(test)
     systems: dict[str, Evaluation] = {}
     for name, found in runs.items():
         write_run(found, out / f"{name}.parquet")
         systems[name] = evaluate(found, qrels, measures)
-    title = (
-        f"{collection.name}, {test}: {len(systems['trained'].query_ids)} queries, {len(collection.corpus)} documents"
-    )
-    print_report(systems, title, "zero-shot")
+    title = f"{collection.name}, {test}: {len(qrels.query_ids)} queries, {len(collection.corpus)} documents"
     lines = [json.loads(line) for line in (out / "training.jsonl").read_text().splitlines()]
-    print(f"picture: {draw(systems, out / 'measures.png', title, lines)}")
-    print(f"model:   {out / 'model'}")
-    return figures(systems, "zero-shot")
+    picture = draw(systems, out / "measures.png", title, lines)
+    listed = ", ".join(f"{what} {count}" for what, count in about["training groups"].items() if count)
+    notes = [
+        f"trained on: {listed}",
+        f"checkpoint: best of dev at step {about['best step']}, {about['dev']}",
+        *(
+            [f"WARNING: {about['test queries trained on']} test queries were trained on"]
+            * (about["test queries trained on"] > 0)
+        ),
+        f"picture:    {picture}",
+        f"model:      {out / 'model'}",
+    ]
+    print_report(systems, title, "zero-shot", notes)
+    return figures(systems, "zero-shot") | about
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
@@ -136,6 +137,25 @@ def test_dev_queries_are_held_out_of_training_where_there_is_no_dev_split(recipe
     text = LIMIT + encoder + TRAIN.replace("split: dev, ", "")
     results = run(train, [recipe(text), "out=trained"])
     assert results["training groups"]["groups"] == 28 - 28 // 5
+
+
+def test_training_on_test_queries_is_said_beside_the_figures(recipe, tiny_model, capsys):
+    encoder = f"encoder: {{type: transformer, model: {tiny_model}, pooling: mean}}\n"
+    results = run(train, [recipe(LIMIT + encoder + TRAIN), "split=test", "out=leaked"])
+    assert results["test queries trained on"] == 28
+    assert "WARNING: 28 test queries were trained on" in capsys.readouterr().out
+
+
+def test_two_processes_train_as_one_job(recipe, tiny_model, tmp_path):
+    encoder = f"encoder: {{type: transformer, model: {tiny_model}, pooling: mean, dtype: float32}}\n"
+    path = recipe(LIMIT + encoder + TRAIN)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", "retrieval.train"]
+    done = subprocess.run(
+        [*launch, path, "out=both"], capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
+    assert done.returncode == 0, done.stderr
+    manifest = json.loads((tmp_path / "both" / "manifest.json").read_text())
+    assert manifest["status"] == "finished" and manifest["results"]["BM25"]["mean"]["R@2"] == 1
 
 
 def test_a_dev_split_that_shares_queries_with_training_is_refused(recipe, tiny_model, capsys):

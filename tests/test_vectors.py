@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 
@@ -63,7 +62,7 @@ vectors.encode_corpus(
     Corpus(Path({str(corpus.folder)!r})), Dying({str(tiny_model)!r}, pooling="mean", dtype="float32"),
     Path({str(tmp_path / "killed")!r}))
 """
-    assert subprocess.run([sys.executable, "-c", script], env=os.environ).returncode == -9
+    assert subprocess.run([sys.executable, "-c", script]).returncode == -9
     finished = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "killed").glob("*.f32")}
     assert len(finished) == 3
     with pytest.raises(ValueError, match=r"shard-00003.f32 is missing; delete that shard and encode again"):
@@ -87,18 +86,23 @@ def test_a_shard_cut_short_or_changed_is_named(corpus, encoder, tmp_path, small_
         VectorStore(tmp_path / "store")
 
 
-def test_a_full_disk_leaves_no_half_written_shard(corpus, encoder, tmp_path, small_shards, monkeypatch):
-    """`/dev/full` fails as a full disk does: in the middle of the write, with ENOSPC."""
-
-    def full(path):
-        with open("/dev/full", "wb") as device:
-            device.write(b"x" * 100_000)
-
-    monkeypatch.setattr(vectors, "_write", lambda folder, number, dense: full(folder))
-    with pytest.raises(OSError, match="No space left"):
-        encode_corpus(corpus, encoder, tmp_path / "store")
-    monkeypatch.undo()
-    assert list((tmp_path / "store").glob("*.f32")) == []
+def test_a_write_that_fails_in_the_middle_leaves_no_half_written_shard(corpus, encoder, tiny_model, tmp_path):
+    """The system refuses to let a file grow past 5,000 bytes, as a full disk would; a shard needs 51,200."""
+    script = f"""
+import resource, signal
+from pathlib import Path
+from retrieval import vectors
+from retrieval.corpus import Corpus
+from retrieval.encoders.transformer import Transformer
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
+encoder = Transformer({str(tiny_model)!r}, pooling="mean", dtype="float32")
+vectors.encode_corpus(Corpus(Path({str(corpus.folder)!r})), encoder, Path({str(tmp_path / "store")!r}))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 1 and "OSError" in done.stderr
+    assert [path.name for path in (tmp_path / "store").iterdir()] == ["contract.json"]
+    assert len(encode_corpus(corpus, encoder, tmp_path / "store")) == len(corpus)  # the same command goes on
 
 
 def test_vectors_of_another_corpus_are_refused(corpus, encoder, tmp_path):

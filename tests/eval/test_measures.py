@@ -185,6 +185,12 @@ def test_a_query_judged_by_nothing_counts_as_zero():
     assert evaluation.mean == {"RR": 0.5}
 
 
+def test_a_run_that_found_nothing_at_all_scores_zero():
+    nothing = Run(["q"], DocIds.of([]), np.full((1, 2), -1, np.int32), np.full((1, 2), -np.inf, np.float32))
+    evaluation = evaluate(nothing, Qrels.from_dict({"q": {"a": 1}}), ["nDCG@10", "Rprec"])
+    assert evaluation.mean == {"nDCG@10": 0, "Rprec": 0} and evaluation.counts["without results"] == 1
+
+
 def test_measures_keep_their_order_and_take_their_canonical_names():
     measures = ["MRR@10", ir_measures.AP(rel=2) @ 5, "Rprec", "nDCG(dcg='log2')@10", "P(rel=1)@5"]
     evaluation = evaluate(run_of({"q": {"a": 1}}), Qrels.from_dict({"q": {"a": 2}}), measures)
