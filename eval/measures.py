@@ -94,12 +94,13 @@ def _parse(measure: str | Measure) -> Measure:
     for parameter, about in parsed.SUPPORTED_PARAMS.items():
         if about.required and parameter not in parsed.params:
             raise ValueError(f"measure {measure!r} needs a {parameter}, as in {parsed.NAME}@10")
-        if parameter in ("cutoff", "rel") and parsed.params.get(parameter, 1) < 1:
-            raise ValueError(f"measure {measure!r}: {parameter} is at least 1")
     try:
         parsed.validate_params()
     except AssertionError as error:
         raise ValueError(f"measure {measure!r}: {error}; it takes {', '.join(parsed.SUPPORTED_PARAMS)}") from None
+    for parameter in ("cutoff", "rel"):
+        if parsed.params.get(parameter, 1) < 1:
+            raise ValueError(f"measure {measure!r}: {parameter} is at least 1")
     return parsed
 
 

@@ -21,7 +21,7 @@ from retrieval.ids import decode_id, decode_ids, encode_ids
 __all__ = ["TEXT", "joined", "lines", "lines_with", "numbered", "read_columns", "shown", "whole_text", "written"]
 
 TEXT = pa.dictionary(pa.int32(), pa.string())
-_BLOCK = 1 << 20  # bytes that one thread parses at a time: what its dictionary fits the cache with
+_BLOCK = 1 << 20  # bytes that one thread parses at a time, few enough for their dictionary to stay in the cache
 _BLANKS = b"\t\v\f\r"
 
 

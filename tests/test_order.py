@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as some
 
@@ -12,6 +12,7 @@ from retrieval.ids import DocIds, encode_id
 from retrieval.order import PAD, is_ordered, order, top_k
 from retrieval.types import Run
 
+UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # machines are shared
 IDS = ["a", "ab", "B", "é", "a b", "a%b", "\U0001f600", "\uffff", "10", "9"]  # no two alike, in none of the orders
 DOCS = DocIds.of(IDS)
 SCORES = st.sampled_from([-np.inf, -2.5, -1e-45, -0.0, 0.0, 1e-45, 0.1, 1.0, 1.0000001, 3e38])
@@ -31,6 +32,7 @@ def lists(draw):
     return rows, draw(some.arrays(np.float32, rows.shape, elements=SCORES))
 
 
+@UNHURRIED
 @given(lists(), st.integers(1, len(IDS) + 2))
 def test_order_is_python_s_sort_by_score_then_id_bytes(given_lists, k):
     rows, scores = given_lists
@@ -42,6 +44,7 @@ def test_order_is_python_s_sort_by_score_then_id_bytes(given_lists, k):
         assert best.tolist() == [score_of[row] for row in wanted] + [-np.inf] * (len(line) - len(wanted))
 
 
+@UNHURRIED
 @given(some.arrays(np.float32, (3, len(IDS)), elements=SCORES), st.integers(1, len(IDS)))
 def test_top_k_is_the_sort_of_all_documents(scores, k):
     rows, values = top_k(scores, DOCS.rank, k)

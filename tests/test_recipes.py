@@ -186,15 +186,12 @@ def test_help_and_dry_run_load_no_torch(recipe):
         assert shown in done.stdout
 
 
-@pytest.mark.parametrize("name", ["scifact"])
-def test_minilm_gives_the_published_figures(name, data, recipe):
-    """SciFact in the processor's fastest dtype: 0.6451 and 0.925 within 0.003 (0.001 in float32)."""
-    text = (
-        f"dataset: {{type: folder, path: {name}}}\nretriever:\n  type: dense\n  encoder: transformer\n  index: flat\n"
-    )
+def test_minilm_gives_the_published_figures_on_scifact(data, recipe):
+    """0.6451 and 0.925, in the processor's fastest dtype. One document of one query is 0.0033 of R@100."""
+    text = "dataset: {type: folder, path: scifact}\nretriever:\n  type: dense\n  encoder: transformer\n  index: flat\n"
     mean = run(search, [recipe(text)])["dense"]["mean"]
     assert mean["nDCG@10"] == pytest.approx(0.6451, abs=0.003)
-    assert mean["R@100"] == pytest.approx(0.925, abs=0.003)
+    assert mean["R@100"] == pytest.approx(0.925, abs=0.0034)
 
 
 def test_minilm_gives_its_published_recall_on_limit_small(data, recipe):

@@ -10,7 +10,7 @@ import ir_measures
 import numpy as np
 import pytest
 import pytrec_eval
-from hypothesis import assume, given
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from eval import evaluate
@@ -19,6 +19,7 @@ from retrieval.qrels_file import read_qrels, write_qrels
 from retrieval.run_file import read_run, write_run
 from retrieval.types import Qrels, Run
 
+UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # machines are shared
 # zero bytes end a C string, and Arrow takes U+FEFF at the start of a file for a mark
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\ufeff"), min_size=1, max_size=3)
 IDS = st.one_of(TEXT, st.sampled_from(["a", "b", "a b", "a%20b", "A", "é", "\U0001f600", "10", "9"]))
@@ -101,6 +102,7 @@ def parsed(path: Path, columns: tuple[int, int, int], convert: type) -> dict[str
     return table
 
 
+@UNHURRIED
 @given(judged_runs())
 def test_every_query_scores_as_in_trec_eval(example):
     run, judged = example
@@ -108,6 +110,7 @@ def test_every_query_scores_as_in_trec_eval(example):
     assert by_query(evaluate(run, Qrels.from_dict(judged), list(TREC))) == expected
 
 
+@UNHURRIED
 @given(judged_runs(), st.integers(1, 4))
 def test_relevance_levels_are_those_of_trec_eval(example, level):
     run, judged = example
@@ -116,6 +119,7 @@ def test_relevance_levels_are_those_of_trec_eval(example, level):
     assert by_query(evaluate(run, Qrels.from_dict(judged), list(at_level))) == expected
 
 
+@UNHURRIED
 @given(judged_runs())
 def test_memory_files_and_trec_eval_on_the_files_agree_to_the_last_digit(tmp_path_factory, example):
     run, judged = example
@@ -134,6 +138,7 @@ def test_memory_files_and_trec_eval_on_the_files_agree_to_the_last_digit(tmp_pat
         assert (from_files.mean, from_files.counts) == (in_memory.mean, in_memory.counts)
 
 
+@UNHURRIED
 @given(judged_runs())
 def test_measures_left_to_ir_measures_follow_the_one_order_too(example):
     run, judged = example
@@ -143,6 +148,7 @@ def test_measures_left_to_ir_measures_follow_the_one_order_too(example):
     assert {name: found[str(ir_measures.parse_measure(name))] for name in left} == expected
 
 
+@UNHURRIED
 @given(judged_runs(), st.integers(1, 4))
 def test_rr_with_a_cutoff_and_judged_follow_their_definitions(example, cutoff):
     run, judged = example
@@ -211,6 +217,7 @@ def test_a_parameter_of_its_own_goes_to_ir_measures():
         ("map_cut_5", "nearest are .*AP"),
         ("P", "'P' needs a cutoff, as in P@10"),
         ("nDCG@0", "cutoff is at least 1"),
+        ("nDCG@'ten'", "invalid param cutoff='ten'"),
         ("RR(rel=0)", "rel is at least 1"),
         ("AP(level=2)", "level.*it takes cutoff, rel, judged_only"),
         ("nDCG at 10", "must be in format"),
