@@ -257,3 +257,11 @@ def test_published_figures_of_trec_dl_come_out(data, system, dl19, dl20):
         run = read_run(data / "trec-dl-pool" / "runs" / f"{year}.{system}.top100.trec")
         evaluation = evaluate(run, read_qrels(data / "trec-dl-pool" / "qrels_full" / f"{year}.tsv"), ["nDCG@10"])
         assert round(evaluation.mean["nDCG@10"], 4) == published
+
+
+def test_real_runs_score_on_every_query_as_in_trec_eval(data):
+    folder = data / "trec-dl-pool"
+    for path in sorted((folder / "runs").glob("*.trec")):
+        qrels = read_qrels(folder / "qrels_full" / f"{path.name.split('.')[0]}.tsv")
+        found = evaluate(read_run(path), qrels, list(TREC))
+        assert by_query(found) == trec_eval(parsed(path, (0, 2, 4), float), qrels.to_dict(), TREC)
