@@ -23,10 +23,9 @@ lint: $(READY)
 # The exact pin of torch stands in the same pip command, so that a CPU build is taken where pip is set up to find one.
 $(READY): pyproject.toml requirements.txt
 	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed")'
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.txt \
 	    $$(grep '^torch==' requirements.txt) -e '.[$(FAISS),dev]'
-	rm -f .venv/ready-*
 	touch $@
 
 clean:

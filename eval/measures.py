@@ -17,7 +17,7 @@ from retrieval.types import Qrels, Run
 if TYPE_CHECKING:
     from ir_measures import Measure
 
-__all__ = ["Evaluation", "evaluate"]
+__all__ = ["Evaluation", "evaluate", "parse"]
 
 TOP = 10  # results per query in which unjudged ones are counted
 
@@ -62,7 +62,7 @@ def evaluate(run: Run, qrels: Qrels, measures: Sequence[str | Measure]) -> Evalu
     Measures are those of ir_measures, as names ("nDCG@10", "AP(rel=2)@100", "RR@10", "R@1000") or objects; results are
     kept under their canonical names. Raises ValueError for an unknown measure and for a run of other queries.
     """
-    parsed = [_parse(measure) for measure in measures]
+    parsed = [parse(measure) for measure in measures]
     places = _places(run, qrels)
     rows = run.docs.rows(qrels.doc_ids)
     judged = _judged(run, qrels, places, rows)
@@ -77,7 +77,8 @@ def evaluate(run: Run, qrels: Qrels, measures: Sequence[str | Measure]) -> Evalu
     )
 
 
-def _parse(measure: str | Measure) -> Measure:
+def parse(measure: str | Measure) -> Measure:
+    """The measure that a name means. Raises ValueError with the nearest names, or with what is wrong with it."""
     import ir_measures
 
     known = ir_measures.measures.registry
@@ -114,8 +115,6 @@ def _places(run: Run, qrels: Qrels) -> np.ndarray:
             f"none of the {len(places)} queries of run {run.name!r} ({_such_as(run.query_ids)}) is among the "
             f"{len(place)} judged ({_such_as(qrels.query_ids)}): are these qrels of another collection or split?"
         )
-    if len(np.unique(judged)) < len(judged):
-        raise ValueError(f"run {run.name!r} holds a query twice")
     return places
 
 

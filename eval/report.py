@@ -44,24 +44,26 @@ def print_report(
 
 def _means(systems: Mapping[str, Evaluation], title: str) -> Table:
     """Means, best in bold, then the counts that are not the same nothing for every system."""
+    from rich.markup import escape
     from rich.table import Table
 
     measures = list(next(iter(systems.values())).mean)
     counted = [c for c in next(iter(systems.values())).counts if any(e.counts[c] for e in systems.values())]
     best = {m: max(round(evaluation.mean[m], 4) for evaluation in systems.values()) for m in measures}
-    table = Table("system", title=title, title_justify="left")
+    table = Table("system", title=escape(title), title_justify="left")
     for column in measures + counted:
         table.add_column(column, justify="right")
     for name, evaluation in systems.items():
         means = [_cell(evaluation.mean[m], best[m], len(systems) > 1) for m in measures]
-        table.add_row(name, *means, *(_count(evaluation.counts[c]) for c in counted))
+        table.add_row(escape(name), *means, *(_count(evaluation.counts[c]) for c in counted))
     return table
 
 
 def _differences(tests: Mapping[str, Mapping[str, PairedTest]], baseline: str) -> Table:
+    from rich.markup import escape
     from rich.table import Table
 
-    title = f"difference from {baseline}, per query (paired t-test, two-sided, not corrected for the number of tests)"
+    title = f"difference from {escape(baseline)} by query: paired t-test, two-sided, not corrected for several tests"
     table = Table("system", "measure", title=title, title_justify="left")
     for column in ("difference", "95% interval", "p", "wins", "ties", "losses"):
         table.add_column(column, justify="right")
@@ -70,7 +72,7 @@ def _differences(tests: Mapping[str, Mapping[str, PairedTest]], baseline: str) -
             interval = "{:+.4f} {:+.4f}".format(*test.interval) if test.interval else ""
             p = test.untested if test.p is None else f"{test.p:.2g}"
             record = map(str, (test.wins, test.ties, test.losses))
-            table.add_row(name, measure, f"{test.difference:+.4f}", interval, p, *record)
+            table.add_row(escape(name), measure, f"{test.difference:+.4f}", interval, p, *record)
         table.add_section()
     return table
 

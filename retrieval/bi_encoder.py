@@ -114,6 +114,11 @@ class BiEncoder(nn.Module):
         tokenizer = AutoTokenizer.from_pretrained(folder / modules[0]["path"])
         transformer = AutoModel.from_pretrained(folder / modules[0]["path"], dtype=dtype)
         settings = chosen.over(_read_settings(folder, modules, tokenizer, transformer.config))
+        positions = getattr(transformer.config, "max_position_embeddings", None)
+        if positions and settings.max_length and settings.max_length > positions:
+            raise ValueError(
+                f"max_length {settings.max_length} is more than the {positions} tokens that {folder} takes"
+            )
         if settings.pooling is None:
             raise ValueError(f"{folder} does not say how its vectors are pooled; give pooling: {', '.join(_POOLING)}")
         projections = [Projection.read(folder / module["path"]) for module in modules if module["kind"] == "Dense"]
@@ -179,8 +184,11 @@ def pool(states: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
     return total / weights.sum(1, keepdim=True).clamp(min=1e-9)
 
 
-def check_weights(folder: Path) -> None:
-    """Raises FileNotFoundError where there is no model with safetensors weights (pickled ones are never loaded)."""
+def check_weights(folder: Path) -> Path:
+    """The folder of the transformer itself.
+
+    Raises FileNotFoundError where there is no model with safetensors weights; pickled ones are never loaded.
+    """
     modules = _modules(folder)
     inner = folder / modules[0]["path"]
     if not (inner / "config.json").is_file():
@@ -193,6 +201,7 @@ def check_weights(folder: Path) -> None:
             else "no weights"
         )
         raise FileNotFoundError(f"{inner} has {why}: model.safetensors is missing")
+    return inner
 
 
 def _modules(folder: Path) -> list[dict[str, Any]]:
@@ -215,7 +224,12 @@ def _read_settings(folder: Path, modules: list[dict[str, Any]], tokenizer: Any, 
     about = _json(folder / "config_sentence_transformers.json")
     prompts = about.get("prompts") or {}
     default = prompts.get(about.get("default_prompt_name") or "")
-    length = _json(folder / modules[0]["path"] / "sentence_bert_config.json").get("max_seq_length")
+    about_text: dict[str, Any] = {}
+    for path in (folder / modules[0]["path"]).glob("sentence_*_config.json"):  # bert, roberta, distilbert ...
+        about_text |= _json(path)
+    if about_text.get("do_lower_case") and tokenizer("Ab").input_ids != tokenizer("ab").input_ids:
+        raise ValueError(f"{folder} wants do_lower_case, which its tokenizer does not do: set it in tokenizer.json")
+    length = about_text.get("max_seq_length")
     limit = min(tokenizer.model_max_length, getattr(config, "max_position_embeddings", None) or 10**9)
     return Settings(
         pooling=pooling,
@@ -231,10 +245,12 @@ def _read_pooling(path: Path) -> Pooling:
     about = json.loads(path.read_text())
     if about.get("include_prompt") is False:
         raise ValueError(f"{path}: include_prompt is false, and pooling without the prompt's tokens is not supported")
-    for name, (new, old) in _POOLING.items():
-        if about.get("pooling_mode") == new or about.get(old):
+    flags = [key for key, value in about.items() if key.startswith("pooling_mode_") and value]
+    modes = about["pooling_mode"] if "pooling_mode" in about else flags
+    for name, known in _POOLING.items():
+        if modes in (known[0], [known[0]], [known[1]]):
             return name  # type: ignore[return-value]
-    raise ValueError(f"{path}: no pooling that is known ({', '.join(_POOLING)})")
+    raise ValueError(f"{path}: pooling {modes!r} is not supported, only one of {', '.join(_POOLING)}")
 
 
 def _write_settings(folder: Path, model: BiEncoder) -> None:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from hashlib import sha256
+from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -80,6 +80,7 @@ def _run_all(recipes: list[Recipe]) -> list[Any]:
         if recipe.point:
             _tell(f"[{n + 1}/{len(recipes)}] {' '.join(f'{key}={value}' for key, value in recipe.point.items())}")
         if manifest and manifest["status"] == "finished":
+            _refuse_changed(recipe, manifest)
             results.append(_recorded(recipe, manifest))
         else:
             results.append(_run_one(recipe, manifest, built))
@@ -105,16 +106,49 @@ def _run_one(recipe: Recipe, before: dict[str, Any] | None, built: dict[str, Any
     return results
 
 
-def _made_of(recipe: Recipe, built: dict[str, Any]) -> dict[str, Any]:
-    """What the components say of their origin, by place; a dataset's is that of its collection."""
-    origins: dict[str, Any] = {}
+def _made_of(recipe: Recipe, built: dict[str, Any], kinds: tuple[type, ...] = ()) -> dict[str, Any]:
+    """What the components say of their origin, by place, and the files a recipe names; a dataset's is its collection's.
+
+    `kinds` limits it to components of these protocols, which are built where they are not.
+    """
+    origins: dict[str, Any] = {key: {"sha256": _digest(path)} for key, path in _files(recipe)}
     for part in recipe.parts():
-        component = built[part.key()]
+        if kinds and part.protocol not in kinds:
+            continue
+        component = part.build(built)
         if part.protocol is protocols.Dataset and not hasattr(component, "provenance"):
             component = component.open()
         if hasattr(component, "provenance"):
             origins[dotted(part.place)] = component.provenance()
     return origins
+
+
+def _files(recipe: Recipe) -> Iterator[tuple[str, Path]]:
+    """The files that the recipe itself names, by dotted key."""
+    for key, value in recipe.arguments.items():
+        named = value.items() if isinstance(value, dict) else [("", value)]
+        for name, path in named:
+            if isinstance(path, Path) and path.is_file():
+                yield f"{key}.{name}".rstrip("."), path
+
+
+def _digest(path: Path) -> str:
+    with open(path, "rb") as file:
+        return file_digest(file, "sha256").hexdigest()
+
+
+def _refuse_changed(recipe: Recipe, manifest: dict[str, Any]) -> None:
+    """Raises ValueError where the data, models or files of a finished experiment are no longer what they were."""
+    now = json.loads(json.dumps(_made_of(recipe, {}, (protocols.Dataset, protocols.Encoder)), default=str))
+    then = manifest.get("made_of") or {}
+    for place, origin in now.items():
+        for key in {**origin, **then.get(place, {})}:
+            before, after = then.get(place, {}).get(key), origin.get(key)
+            if before != after:
+                raise ValueError(
+                    f"{recipe.arguments['out']} was finished with other input: {place} {key} was {before}, is {after}; "
+                    "name another folder with out=..., or delete it"
+                )
 
 
 def _recorded(recipe: Recipe, manifest: dict[str, Any]) -> Any:

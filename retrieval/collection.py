@@ -43,7 +43,7 @@ class Collection:
         if (folder / "corpus.json").is_file():
             return Corpus(folder)
         try:
-            return Corpus.build(read_documents(path), folder)
+            return Corpus.build(read_documents(path), folder, shared=True)
         except DuplicateId as error:
             lines = [str(number) for number, record in read_jsonl(path) if str(record["_id"]) == error.args[1]]
             raise ValueError(f"{path}:{lines[1]}: {error}, first on line {lines[0]}") from None
@@ -125,10 +125,14 @@ def write_collection(
     documents: Iterable[Document | tuple[str, str, str]],
     queries: Mapping[str, str] | Iterable[tuple[str, str]],
     qrels: Mapping[str, Mapping[str, Mapping[str, int]]],
+    shared: bool = False,
 ) -> None:
-    """Write a collection in BEIR layout; `qrels` is split -> query id -> document id -> grade."""
+    """Write a collection in BEIR layout; `qrels` is split -> query id -> document id -> grade.
+
+    Raises FileExistsError for a folder that holds something, unless it is `shared`, as whole_folder has it.
+    """
     pairs = queries.items() if isinstance(queries, Mapping) else queries
-    with whole_folder(folder) as part:
+    with whole_folder(folder, shared) as part:
         _write_jsonl(part / "corpus.jsonl", ({"_id": i, "title": title, "text": text} for i, title, text in documents))
         _write_jsonl(part / "queries.jsonl", ({"_id": name, "text": text} for name, text in pairs))
         (part / "qrels").mkdir()

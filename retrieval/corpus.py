@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from retrieval.columns import lines
 from retrieval.files import whole_folder
 from retrieval.ids import DocIds, id_rank
 
@@ -49,12 +49,13 @@ class Corpus:
         self.ids = DocIds(ids, self.fingerprint, np.load(self.folder / "rank.npy", mmap_mode="r"))
 
     @classmethod
-    def build(cls, documents: Iterable[Document | tuple[str, str, str]], folder: Path) -> Corpus:
+    def build(cls, documents: Iterable[Document | tuple[str, str, str]], folder: Path, shared: bool = False) -> Corpus:
         """Ingest (id, title, text) records into `folder`, which appears only when whole.
 
-        Memory holds the ids and one chunk of text. Raises ValueError for no documents and for an id given twice.
+        Memory holds the ids and one chunk of text. `shared` is that of whole_folder. Raises ValueError for no documents
+        and for an id given twice.
         """
-        with whole_folder(Path(folder)) as part:
+        with whole_folder(Path(folder), shared) as part:
             about, ids = _write_documents(documents, part / "documents.arrow")
             if not ids:
                 raise ValueError(f"no documents to ingest into {folder}")
@@ -104,26 +105,38 @@ class Corpus:
 def read_documents(path: Path) -> Iterator[Document]:
     """The records of a BEIR corpus.jsonl (or .jsonl.gz). Raises ValueError with file and line."""
     for number, record in read_jsonl(path):
-        text = record.get("text")
+        title, text = record.get("title") or "", record.get("text")
         if not isinstance(text, str):
             raise ValueError(f'{path}:{number}: document {record["_id"]!r} has no "text" (use "" for an empty one)')
-        yield Document(str(record["_id"]), record.get("title") or "", text)
+        if not isinstance(title, str):
+            raise ValueError(f'{path}:{number}: document {record["_id"]!r} has a "title" that is no text: {title!r}')
+        if not (_is_unicode(title) and _is_unicode(text)):
+            raise ValueError(
+                f"{path}:{number}: document {record['_id']!r} holds half a surrogate pair, which is no text"
+            )
+        yield Document(str(record["_id"]), title, text)
 
 
 def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Line number and record of each line that is not blank. Raises ValueError where there is no object with _id."""
-    opened = gzip.open if path.suffix == ".gz" else open
-    with opened(path, "rt", encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                record = json.loads(line.rstrip("\r\n"))
-            except json.JSONDecodeError as error:
-                raise ValueError(f"{path}:{number}: not JSON ({error.msg} at column {error.colno})") from None
-            if not isinstance(record, dict) or record.get("_id") in (None, ""):
-                raise ValueError(f'{path}:{number}: no "_id"; each line is {{"_id": ..., "title": ..., "text": ...}}')
-            yield number, record
+    for number, line in lines(path):
+        try:
+            record = json.loads(line.decode())
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path}:{number}: not UTF-8 (byte {error.start + 1})") from None
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path}:{number}: not JSON ({error.msg} at column {error.colno})") from None
+        if not isinstance(record, dict) or not _is_id(record.get("_id")):
+            raise ValueError(f'{path}:{number}: no "_id"; each line is {{"_id": ..., "title": ..., "text": ...}}')
+        yield number, record
+
+
+def _is_id(value: Any) -> bool:
+    return isinstance(value, str | int) and not isinstance(value, bool) and value != ""
+
+
+def _is_unicode(text: str) -> bool:
+    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _write_documents(documents: Iterable, path: Path) -> tuple[dict[str, Any], list[str]]:

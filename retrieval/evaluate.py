@@ -10,7 +10,7 @@ from eval.report import draw, figures, print_report
 from retrieval.cli import run
 from retrieval.protocols import Dataset
 from retrieval.run_file import read_run
-from retrieval.search import MEASURES
+from retrieval.search import MEASURES, check
 
 __all__ = ["evaluate"]
 
@@ -26,7 +26,10 @@ def evaluate(
     """Measure run files (TREC or Parquet), each under a name, and test each against `baseline` query by query."""
     if baseline is not None and baseline not in runs:
         raise ValueError(f"baseline {baseline!r} is none of the runs: {', '.join(runs)}")
+    if not runs:
+        raise ValueError("runs: name at least one run file")
     collection = dataset.open()
+    check(collection, split, measures)
     qrels = collection.qrels(split)
     systems = {name: measure(read_run(path), qrels, measures) for name, path in runs.items()}
     title = f"{collection.name}, {split}"

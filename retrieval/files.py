@@ -26,11 +26,14 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def whole_folder(folder: Path) -> Iterator[Path]:
+def whole_folder(folder: Path, shared: bool = False) -> Iterator[Path]:
     """A folder to write into; it takes its place only when the block ends without an error.
 
-    Where another process finished the same folder first, that one stays.
+    Raises FileExistsError for a folder that holds something, unless it is `shared`: named after its content, so that
+    the one another process finished first is as good.
     """
+    if not shared and folder.is_dir() and any(folder.iterdir()):
+        raise FileExistsError(f"{folder} exists already: choose another folder, or delete it")
     folder.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
     try:
@@ -38,13 +41,20 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         for path in part.rglob("*"):
             if path.is_file():
                 _sync(path)
+        part.chmod(0o777 & ~_umask())  # mkdtemp lets nobody else in
         try:
             os.replace(part, folder)
         except OSError:
-            if not folder.is_dir():
+            if not (shared and folder.is_dir()):
                 raise
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def _sync(path: Path) -> None:

@@ -24,9 +24,9 @@ def data_folder() -> Path | None:
 
 
 def on_disk(name: str | Path, needed: str) -> Path | None:
-    """The folder `name`, as a path or below RETRIEVAL_DATA, if it holds the file `needed`."""
+    """The folder `name` below RETRIEVAL_DATA, or at that path, if it holds the file `needed`."""
     data = data_folder()
-    places = [Path(name).expanduser(), *([data / name, data / "models" / name] if data else [])]
+    places = [*([data / name, data / "models" / name] if data else []), Path(name).expanduser()]
     return next((place for place in places if (place / needed).is_file()), None)
 
 
@@ -36,8 +36,12 @@ def from_hub(name: str, revision: str | None = None) -> Path:
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     kept = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise FileNotFoundError(f"no model folder {Path(name).expanduser().absolute()}: it has no config.json")
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=kept, local_files_only=True))
+        cached = Path(snapshot_download(name, revision=revision, allow_patterns=kept, local_files_only=True))
+        if any(cached.rglob("*.safetensors")):
+            return cached  # else only a part of it was ever asked for, such as the tokenizer
     except LocalEntryNotFoundError:
         pass
     try:

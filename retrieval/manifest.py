@@ -38,6 +38,8 @@ def earlier(folder: Path, verb: str, recipe: dict[str, Any]) -> dict[str, Any] |
     manifest = _read(folder / NAME, fix)
     then, now = _experiment(manifest["verb"], manifest["recipe"]), _experiment(verb, recipe)
     differing = [key for key in {**now, **then} if then.get(key) != now.get(key)]
+    if differing and manifest["status"] == "failed" and [path.name for path in folder.iterdir()] == [NAME]:
+        return None  # it failed before anything was done, so there is nothing to lose
     if differing:
         shown = [f"{key} is {then.get(key, 'absent')} there, {now.get(key, 'absent')} here" for key in differing[:5]]
         more = f" and {len(differing) - 5} more" if len(differing) > 5 else ""

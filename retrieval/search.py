@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from eval import evaluate
+from eval.measures import parse
 from eval.report import figures, print_report
 from retrieval.cli import run
 from retrieval.collection import Collection
@@ -15,7 +17,7 @@ from retrieval.protocols import Dataset, Retriever
 from retrieval.run_file import write_run
 from retrieval.types import Run
 
-__all__ = ["MEASURES", "ranked", "search"]
+__all__ = ["MEASURES", "check", "ranked", "search", "truncated"]
 
 MEASURES = ["nDCG@10", "R@100"]
 
@@ -30,6 +32,7 @@ def search(
 ) -> dict[str, Any]:
     """Write the k best documents for each query of a split to OUT/run.trec and OUT/run.parquet, and print measures."""
     collection = dataset.open()
+    check(collection, split, measures, k)
     started = time.perf_counter()
     found = ranked(collection, retriever, split, k)
     seconds = time.perf_counter() - started
@@ -37,10 +40,25 @@ def search(
         write_run(found, out / "run.parquet")
         write_run(found, out / "run.trec")
     evaluation = evaluate(found, collection.qrels(split), measures)
-    counts = collection.counts(split)
-    notes = [f"{what}: {count}" for what, count in counts.items() if "unknown" in what or "empty" in what and count]
+    counts = collection.counts(split) | truncated(retriever)
+    notes = [f"{what}: {count}" for what, count in counts.items() if count and what not in ("queries", "judgements")]
     print_report({found.name: evaluation}, f"{collection.name}, {split}", notes=notes)
     return figures({found.name: evaluation}) | {"collection": counts, "seconds": round(seconds, 2)}
+
+
+def check(collection: Collection, split: str, measures: Sequence[str], k: int = 1) -> None:
+    """Raises ValueError, before any work, for a split, a measure or a depth that cannot be."""
+    collection.queries(split)
+    for measure in measures:
+        parse(measure)
+    if not measures or k < 1:
+        raise ValueError("measures: name at least one" if not measures else f"k is {k}; it must be at least 1")
+
+
+def truncated(retriever: Retriever) -> dict[str, int]:
+    """How many documents and queries were longer than its encoder takes."""
+    about = retriever.provenance() if hasattr(retriever, "provenance") else {}
+    return {what: count for what, count in about.items() if what.startswith("truncated")}
 
 
 def ranked(collection: Collection, retriever: Retriever, split: str, k: int, folder: Path | None = None) -> Run:

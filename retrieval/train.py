@@ -23,7 +23,7 @@ from retrieval.indexes.flat import Flat
 from retrieval.protocols import Dataset, Encoder, Retriever
 from retrieval.retrievers.dense import DenseRetriever
 from retrieval.run_file import write_run
-from retrieval.search import MEASURES, ranked
+from retrieval.search import MEASURES, check, ranked, truncated
 from retrieval.types import Qrels, Queries, Run
 from training.collections import Groups
 
@@ -83,10 +83,17 @@ def train(
         raise ValueError("training needs a folder: give out")
     if not hasattr(encoder, "trainable"):
         raise ValueError(f"{type(encoder).__name__} cannot be trained: it has no trainable()")
+    odd = [name for name in baselines or {} if name in ("zero-shot", "trained") or "/" in name]
+    if odd:
+        raise ValueError(
+            f"baselines: {odd[0]!r} cannot name one; zero-shot and trained are taken, and / ends a file name"
+        )
     collection = dataset.open()
+    check(collection, test, measures, k)
+    check(collection, test, [dev.measure])
     training, held_out = _split(collection, split, dev, seed)
     listed = Groups(collection.corpus, *training, **asdict(groups), seed=seed)
-    measure = dev_evaluation(collection, held_out, dev, seed)
+    measure = dev_evaluation(collection, held_out, dev, encoder, seed)
     best = trainer.train(encoder.trainable(), listed, out, measure, dev.measure)
     if not is_first_process():
         return {}
@@ -101,12 +108,13 @@ def train(
         "test queries trained on": seen,
         "best step": best.best_step,
         "dev": dict(best.metrics),
+        **truncated(trained),
     }
     return _report(collection, runs, test, measures, out, about)
 
 
 def dev_evaluation(
-    collection: Collection, held_out: tuple[Queries, Qrels], dev: Dev, seed: int
+    collection: Collection, held_out: tuple[Queries, Qrels], dev: Dev, encoder: Any, seed: int
 ) -> Callable[[BiEncoder], dict[str, float]]:
     """A function that measures a model on these queries over a sample of the corpus, the same sample each time."""
     queries, qrels = held_out
@@ -119,9 +127,9 @@ def dev_evaluation(
     ids, texts = DocIds.of(collection.corpus.ids.take(rows)), collection.corpus.texts(rows)
 
     def measured(model: BiEncoder) -> dict[str, float]:
-        encoder, index = Transformer.of(model), Flat()
-        index.build(encoder.encode_docs(texts).vectors, ids.rank)
-        found = Run(queries.ids, ids, *index.search(encoder.encode_queries(queries.texts), 1000))
+        now, index = Transformer.of(model, encoder), Flat()
+        index.build(now.encode_docs(texts).vectors, ids.rank)
+        found = Run(queries.ids, ids, *index.search(now.encode_queries(queries.texts), 1000))
         return evaluate(found, qrels, [dev.measure]).mean
 
     return measured
@@ -173,6 +181,7 @@ def _report(
             [f"WARNING: {about['test queries trained on']} test queries were trained on"]
             * (about["test queries trained on"] > 0)
         ),
+        *(f"{what}: {about[what]}" for what in ("truncated documents", "truncated queries") if about[what]),
         f"picture:    {picture}",
         f"model:      {out / 'model'}",
     ]

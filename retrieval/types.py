@@ -5,6 +5,7 @@ Documents are rows of a corpus until they leave: see `DocIds`.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -47,10 +48,7 @@ class Queries:
             value = getattr(self, name)
             if value is not None and len(value) != len(self.ids):
                 raise ValueError(f"{len(self.ids)} query ids and {len(value)} {name}: one is needed per query")
-        if len(set(self.ids)) != len(self.ids):
-            seen: set[str] = set()
-            twice = next(i for i in self.ids if i in seen or seen.add(i))  # type: ignore[func-returns-value]
-            raise ValueError(f"query id {twice!r} is given twice")
+        _refuse_twice(self.ids)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -91,6 +89,7 @@ class Run:
             raise ValueError(f"{len(self.query_ids)} queries, rows {self.rows.shape} and scores {self.scores.shape}")
         if self.rows.dtype != np.int32 or self.scores.dtype != np.float32:
             raise ValueError(f"rows are int32 and scores float32, not {self.rows.dtype} and {self.scores.dtype}")
+        _refuse_twice(self.query_ids)
         _refuse_nan(self.query_ids, self.scores)
         if not is_ordered(self.rows, self.scores, self.docs.rank):
             raise ValueError("results are not ordered by score, then document id, descending; use Run.ordered")
@@ -221,6 +220,12 @@ class Generation:
     finish_reason: str | None = None
     logprobs: Sequence[float] | None = None
     failure: str | None = None
+
+
+def _refuse_twice(query_ids: Sequence[str]) -> None:
+    if len(set(query_ids)) != len(query_ids):
+        twice = Counter(query_ids).most_common(1)[0][0]
+        raise ValueError(f"query id {twice!r} is given twice")
 
 
 def _refuse_nan(query_ids: Sequence[str], scores: np.ndarray) -> None:

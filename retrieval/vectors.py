@@ -54,7 +54,9 @@ class VectorStore:
             yield start, np.memmap(_shard(self.folder, number), np.float32, "r", shape=(stop - start, self.shape[1]))
 
     def rows(self, rows: np.ndarray) -> np.ndarray:
-        """Vectors float32 [len(rows), dimensions]."""
+        """Vectors float32 [len(rows), dimensions]. Raises IndexError for a row that there is not, such as a pad."""
+        if len(rows) and not (0 <= rows.min() and rows.max() < len(self)):
+            raise IndexError(f"rows {rows.min()} to {rows.max()} of {len(self)} vectors")
         found = np.empty((len(rows), self.shape[1]), np.float32)
         shards = rows // SHARD
         for number, (start, tile) in enumerate(self.tiles()):
@@ -112,7 +114,12 @@ def encode_corpus(corpus: Corpus, encoder: Encoder, folder: Path) -> VectorStore
     todo = [number for number in range(len(spans)) if _finished(folder, number) is None]
     for number in tqdm(todo, desc="shards", unit=" shards", disable=len(todo) < 2):
         rows = np.arange(*spans[number])
-        _write(folder, number, encoder.encode_docs(corpus.texts(rows)))  # type: ignore[arg-type]
+        found: Any = encoder.encode_docs(corpus.texts(rows))
+        if found.vectors.shape != (len(rows), contract["dimensions"]):
+            raise ValueError(
+                f"{len(rows)} documents gave vectors {found.vectors.shape}, not {contract['dimensions']} wide"
+            )
+        _write(folder, number, found)
     return VectorStore(folder)
 
 

@@ -73,3 +73,7 @@ def test_limit_small_gives_the_published_recall(data):
     retriever.open(collection.corpus, collection.corpus.folder.parent)
     found = retriever.retrieve(collection.queries("test"), 100)
     assert evaluate(found, collection.qrels("test"), ["R@2"]).mean["R@2"] == pytest.approx(0.978, abs=0.01)
+
+
+def test_no_queries_give_an_empty_run(bm25):
+    assert bm25.retrieve(Queries([], []), k=3).rows.shape == (0, 3)

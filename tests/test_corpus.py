@@ -71,6 +71,9 @@ def test_a_folder_cut_short_is_refused(tmp_path):
         ('{"id": "2", "text": "x"}', 'corpus.jsonl:3: no "_id"'),
         ('["2", "x"]', 'corpus.jsonl:3: no "_id"'),
         ('{"_id": "2", "title": "x"}', "corpus.jsonl:3: document '2' has no \"text\""),
+        ('{"_id": ["2"], "text": "x"}', 'corpus.jsonl:3: no "_id"'),
+        ('{"_id": "2", "title": 5, "text": "x"}', "corpus.jsonl:3: document '2' has a \"title\" that is no text: 5"),
+        ('{"_id": "2", "text": "\\ud800"}', "corpus.jsonl:3: document '2' holds half a surrogate pair"),
     ],
 )
 def test_a_bad_line_is_named(tmp_path, line, message):
@@ -116,3 +119,24 @@ Corpus.build(documents(), pathlib.Path({str(tmp_path)!r}) / "corpus")
     assert subprocess.run([sys.executable, "-c", script]).returncode == -9
     assert not (tmp_path / "corpus").exists()
     assert len(Corpus.build(DOCUMENTS, tmp_path / "corpus")) == 3
+
+
+def test_bytes_that_are_not_utf8_are_named(tmp_path):
+    (tmp_path / "corpus.jsonl").write_bytes(b'{"_id": "1", "text": "x"}\n{"_id": "2", "text": "caf\xe9"}\n')
+    with pytest.raises(ValueError, match=r"corpus.jsonl:2: not UTF-8 \(byte 26\)"):
+        list(read_documents(tmp_path / "corpus.jsonl"))
+
+
+def test_a_compressed_file_cut_short_is_named(tmp_path):
+    whole = gzip.compress(b'{"_id": "1", "text": "x"}\n' * 100)
+    (tmp_path / "corpus.jsonl.gz").write_bytes(whole[:-12])
+    with pytest.raises(ValueError, match=r"corpus.jsonl.gz is not a whole gzip file"):
+        list(read_documents(tmp_path / "corpus.jsonl.gz"))
+
+
+def test_a_folder_that_holds_something_is_not_written_over(tmp_path):
+    corpus = Corpus.build(DOCUMENTS, tmp_path / "corpus")
+    with pytest.raises(FileExistsError, match="corpus exists already: choose another folder, or delete it"):
+        corpus.append([Document("e", "", "more")], tmp_path / "corpus")
+    assert len(Corpus(tmp_path / "corpus")) == 3
+    assert (tmp_path / "corpus").stat().st_mode & 0o055  # others may read it

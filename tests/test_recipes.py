@@ -205,3 +205,64 @@ measures: [R@2, R@10]
 """
     mean = run(search, [recipe(text)])["dense"]["mean"]
     assert mean == pytest.approx({"R@2": 0.162, "R@10": 0.4805}, abs=1e-4)
+
+
+def test_a_finished_folder_whose_input_changed_is_refused(recipe, tmp_path, capsys):
+    write_collection(tmp_path / "toy", [("a", "", "x"), ("b", "", "y")], {"q": "x"}, {"test": {"q": {"a": 1}}})
+    text = "dataset: {type: folder, path: toy}\nruns: {mine: mine.trec}\n"
+    (tmp_path / "mine.trec").write_text("q Q0 a 1 2.0 me\n")
+    assert run(evaluate, [recipe(text), "out=o"])["mine"]["mean"]["nDCG@10"] == 1
+    (tmp_path / "mine.trec").write_text("q Q0 b 1 2.0 me\n")
+    with pytest.raises(SystemExit):
+        run(evaluate, ["recipe.yaml", "out=o"])
+    assert "o was finished with other input: runs.mine sha256 was" in capsys.readouterr().err
+    (tmp_path / "mine.trec").write_text("q Q0 a 1 2.0 me\n")
+    with open(tmp_path / "toy" / "corpus.jsonl", "a") as file:
+        file.write('{"_id": "c", "text": "z"}\n')
+    with pytest.raises(SystemExit):
+        run(evaluate, ["recipe.yaml", "out=o"])
+    assert "o was finished with other input: dataset corpus was" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("test=tset", "generated-limit has no split 'tset'"),
+        ("measures=[NDGC@10]", "unknown measure 'NDGC@10'; the nearest are"),
+        ("k=0", "k is 0; it must be at least 1"),
+        ("measures=[]", "measures: name at least one"),
+        ("baselines={trained: bm25}", "baselines: 'trained' cannot name one"),
+    ],
+)
+def test_a_mistake_is_found_before_training_and_may_be_corrected_in_the_same_folder(
+    recipe, tiny_model, capsys, override, message
+):
+    encoder = f"encoder: {{type: transformer, model: {tiny_model}, pooling: mean}}\n"
+    path = recipe(LIMIT + encoder + TRAIN.replace("measures: [R@2, nDCG@10]\n", ""))
+    with pytest.raises(SystemExit):
+        run(train, [path, override, "out=o"])
+    said = capsys.readouterr()
+    assert message in said.err and "it/s" not in said.err
+    assert run(train, [path, "trainer.steps=2", "out=o"])["best step"] in (0, 2)
+
+
+def test_texts_that_were_cut_are_shown_with_the_figures(recipe, tiny_model, capsys):
+    text = LIMIT + dense(tiny_model, ", max_length: 6")
+    results = run(search, [recipe(text), "out=o"])
+    assert results["collection"]["truncated documents"] == 61 and results["collection"]["truncated queries"] == 28
+    assert "truncated documents: 61" in capsys.readouterr().out
+
+
+def test_empty_documents_and_queries_go_through_a_dense_search(recipe, tiny_model, tmp_path, capsys):
+    documents = [("a", "", ""), ("b", "", "a small otter"), ("c", "", "the old comet")]
+    write_collection(tmp_path / "toy", documents, {"q": "", "r": "otter"}, {"test": {"q": {"a": 1}, "r": {"b": 1}}})
+    results = run(search, [recipe("dataset: {type: folder, path: toy}\n" + dense(tiny_model)), "out=o"])
+    assert results["dense"]["counts"]["judged queries"] == 2 and results["collection"]["empty queries"] == 1
+    assert "empty queries: 1" in capsys.readouterr().out
+
+
+def test_a_run_may_have_any_name(recipe, tmp_path, capsys):
+    write_collection(tmp_path / "toy", [("a", "", "x")], {"q": "x"}, {"test": {"q": {"a": 1}}})
+    (tmp_path / "mine.trec").write_text("q Q0 a 1 2.0 me\n")
+    run(evaluate, [recipe('dataset: {type: folder, path: toy}\nruns: {"a[/b]": mine.trec}\n'), "out=o"])
+    assert "a[/b]" in capsys.readouterr().out

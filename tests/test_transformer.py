@@ -168,3 +168,63 @@ def test_batches_hold_every_text_once_within_the_budget(lengths, budget):
     assert sorted(np.concatenate(parts).tolist() if parts else []) == list(range(len(lengths)))
     for part in parts:
         assert len(part) == 1 or len(part) * max(lengths[i] for i in part) <= budget
+
+
+def test_a_hash_is_checked_before_training_too(tiny_model):
+    with pytest.raises(ValueError, match="model.safetensors has SHA-256"):
+        Transformer(str(tiny_model), pooling="mean", sha256="00" * 32).trainable()
+
+
+def test_a_model_of_ones_own_may_be_named_like_the_packaged_one(tiny_model, tmp_path):
+    shutil.copytree(tiny_model, tmp_path / "my-all-MiniLM-L6-v2")
+    assert Transformer(str(tmp_path / "my-all-MiniLM-L6-v2"), pooling="mean").contract()["dimensions"] == 32
+
+
+def test_a_path_that_is_no_model_is_said_so(tmp_path):
+    with pytest.raises(FileNotFoundError, match=f"no model folder {tmp_path}/absent"):
+        Transformer(f"{tmp_path}/absent").encode_docs(["otter"])
+
+
+def test_a_revision_of_a_model_on_disk_is_refused(tiny_model):
+    with pytest.raises(ValueError, match="revision 'main' is one of the hub's, and .* is on disk: leave it out"):
+        Transformer(str(tiny_model), pooling="mean", revision="main").encode_docs(["otter"])
+
+
+def test_more_tokens_than_the_model_takes_are_refused(tiny_model):
+    with pytest.raises(ValueError, match="max_length 65 is more than the 64 tokens"):
+        Transformer(str(tiny_model), pooling="mean", max_length=65).encode_docs(["otter"])
+
+
+def pooled(tiny_model, folder, about, **text):
+    shutil.copytree(tiny_model, folder)
+    (folder / "1_Pooling").mkdir()
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(about))
+    (folder / "modules.json").write_text(
+        json.dumps([{"path": "", "type": "x.Transformer"}, {"path": "1_Pooling", "type": "x.Pooling"}])
+    )
+    (folder / "sentence_roberta_config.json").write_text(json.dumps(text))
+    return Transformer(str(folder))
+
+
+def test_the_length_is_read_whatever_the_family_of_the_model(tiny_model, tmp_path):
+    encoder = pooled(tiny_model, tmp_path / "m", {"pooling_mode_mean_tokens": True}, max_seq_length=9)
+    assert encoder.contract()["max_length"] == 9
+
+
+def test_two_poolings_at_once_are_refused(tiny_model, tmp_path):
+    both = {"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": True}
+    with pytest.raises(ValueError, match=r"pooling \['pooling_mode_cls_token', .* is not supported, only one of cls"):
+        pooled(tiny_model, tmp_path / "m", both).encode_docs(["otter"])
+
+
+def test_a_model_of_which_only_a_part_is_cached_is_not_taken_for_whole(tmp_path, monkeypatch):
+    """A hub cache that holds the config alone: the weights are asked for, which needs the network."""
+    snapshot = tmp_path / "hub" / "models--lab--model" / "snapshots" / ("a" * 40)
+    snapshot.mkdir(parents=True)
+    (snapshot / "config.json").write_text("{}")
+    (snapshot.parent.parent / "refs").mkdir()
+    (snapshot.parent.parent / "refs" / "main").write_text("a" * 40)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub._snapshot_download.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    with pytest.raises(FileNotFoundError, match=r"no weights: model.safetensors is missing|could not be downloaded"):
+        Transformer("lab/model", pooling="mean").encode_docs(["otter"])

@@ -150,3 +150,21 @@ def test_feedback_gives_texts_and_vectors_of_what_was_found(corpus, encoder, tmp
     np.testing.assert_array_equal(encoded.representations.vectors, encoder.encode_queries([TEXTS[7]]).vectors)
     assert feedback.texts(run.rows[0]) == [TEXTS[row] for row in run.rows[0]]
     np.testing.assert_allclose(feedback.vectors(run.rows[0]), retriever.store.rows(run.rows[0]))
+
+
+def test_two_retrievers_that_share_an_index_search_their_own_vectors(corpus, encoder, tiny_model, tmp_path):
+    """In a recipe equal blocks are one object, so `index: flat` may be the same index for both."""
+    index, queries = Flat(), Queries(["q"], [TEXTS[7]])
+    first = DenseRetriever(encoder, index)
+    first.open(corpus, tmp_path)
+    alone = first.retrieve(queries, 5)
+    second = DenseRetriever(Transformer(str(tiny_model), pooling="cls", dtype="float32"), index)
+    second.open(corpus, tmp_path)
+    np.testing.assert_array_equal(first.retrieve(queries, 5).scores, alone.scores)
+    assert (second.retrieve(queries, 5).scores != alone.scores).any()
+
+
+def test_rows_that_are_not_there_have_no_vectors(corpus, encoder, tmp_path):
+    store = encode_corpus(corpus, encoder, tmp_path / "store")
+    with pytest.raises(IndexError, match="rows -1 to 3 of 400 vectors"):
+        store.rows(np.array([3, -1]))

@@ -24,7 +24,7 @@ class Beir:
 
     def open(self) -> Collection:
         """The collection. Raises FileNotFoundError that says where it may be put."""
-        folder = on_disk(self.name, "corpus.jsonl") or self._from_hub()
+        folder = on_disk(self.name, "corpus.jsonl") or on_disk(self.name, "corpus.jsonl.gz") or self._from_hub()
         return Collection(folder, self.name, excludes_self=self.name in SELF_HITS)
 
     def _from_hub(self) -> Path:
@@ -42,7 +42,7 @@ class Beir:
             raise FileNotFoundError(missing(f"dataset {self.name!r}", self.name, "corpus.jsonl", error)) from error
         qrels = {"dev" if split == "validation" else split: _graded(rows) for split, rows in judged.items()}
         texts = ((str(row["_id"]), row["text"]) for row in queries)
-        write_collection(folder, _documents(corpus), texts, qrels)
+        write_collection(folder, _documents(corpus), texts, qrels, shared=True)
         return folder
 
 

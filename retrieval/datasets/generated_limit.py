@@ -50,5 +50,5 @@ class GeneratedLimit:
             made = limit.generate(**self.settings)  # type: ignore[arg-type]
             queries = [query for split in made.splits.values() for query in split.queries]
             judged = {name: split.qrels for name, split in made.splits.items() if split.qrels}
-            write_collection(folder, made.documents, queries, judged)
+            write_collection(folder, made.documents, queries, judged, shared=True)
         return Collection(folder, "generated-limit")

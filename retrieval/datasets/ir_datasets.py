@@ -43,7 +43,7 @@ class IrDatasets:
             for one in dataset.qrels_iter():
                 judged.setdefault(one.query_id, {})[one.doc_id] = one.relevance
             texts = [(query.query_id, query.default_text()) for query in dataset.queries_iter()]
-            write_collection(folder, _documents(dataset), texts, {self.id.split("/")[-1]: judged})
+            write_collection(folder, _documents(dataset), texts, {self.id.split("/")[-1]: judged}, shared=True)
         except OSError as error:
             raise FileNotFoundError(missing(f"dataset {self.id!r}", self.id, "corpus.jsonl", error)) from error
 
@@ -51,7 +51,11 @@ class IrDatasets:
 SELF_HITS = (["arguana"], ["quora"])
 
 
+def _whole(doc: Any) -> Document:
+    return Document(doc.doc_id, "", doc.default_text())
+
+
 def _documents(dataset: Any) -> Iterator[Document]:
     for doc in dataset.docs_iter():
-        title = getattr(doc, "title", "") or ""
-        yield Document(doc.doc_id, title, getattr(doc, "text", None) or doc.default_text())
+        text = getattr(doc, "text", None)  # without one, the default text holds the title too
+        yield Document(doc.doc_id, getattr(doc, "title", "") or "", text) if text else _whole(doc)

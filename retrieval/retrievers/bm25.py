@@ -45,17 +45,17 @@ class BM25:
             if not any(tokens):
                 raise ValueError(f"no document of {corpus.folder} has a word that BM25 could index")
             index.index(tokens, show_progress=False)
-            with whole_folder(self.folder) as part:
+            with whole_folder(self.folder, shared=True) as part:
                 index.save(str(part), show_progress=False)
         self.index = bm25s.BM25.load(str(self.folder), mmap=True, load_vocab=True, show_progress=False)
 
     def retrieve(self, queries: Queries, k: int) -> Run:
         """The k best documents that share a word with the query."""
-        tokens = self._tokens(queries.texts, "queries")
+        tokens = self._tokens(queries.texts, "queries") or [[]]
         step = max(1, BLOCK // len(self.corpus))
-        parts = [self._retrieve(tokens[at : at + step], k) for at in range(0, len(queries), step)]
+        parts = [self._retrieve(tokens[at : at + step], k) for at in range(0, len(tokens), step)]
         rows, scores = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-        return Run(queries.ids, self.corpus.ids, rows, scores, "bm25")
+        return Run(queries.ids, self.corpus.ids, rows[: len(queries)], scores[: len(queries)], "bm25")
 
     def provenance(self) -> dict[str, Any]:
         """What the index is, for the manifest."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
-import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,6 @@ from retrieval.vectors import VectorStore, encode_corpus
 
 __all__ = ["DenseRetriever"]
 
-log = logging.getLogger(__name__)
-
 
 class DenseRetriever:
     """Single-vector retrieval; queries that already carry vectors are searched as they are."""
@@ -25,6 +23,7 @@ class DenseRetriever:
     def __init__(self, encoder: Encoder, index: Index, vectors: Path | None = None):
         """`vectors` is a folder that retrieval.encode wrote; None encodes into the cache, once."""
         self.encoder, self.index, self.vectors = encoder, index, vectors
+        self.truncated_queries = 0  # of all that were encoded so far
 
     def open(self, corpus: Corpus, folder: Path) -> None:
         """Encode the corpus, or open its vectors. Raises ValueError for vectors of another corpus or encoder."""
@@ -34,8 +33,7 @@ class DenseRetriever:
             self.store = VectorStore(self.vectors).expect(corpus, contract)
         else:
             self.store = encode_corpus(corpus, self.encoder, folder / "vectors" / key(corpus, contract))
-        if self.store.truncated:
-            log.warning("%d of %d documents are longer than the encoder takes", self.store.truncated, len(corpus))
+        self.index = copy.copy(self.index)  # a recipe may share one between retrievers; each searches its own vectors
         self.index.build(self.store, corpus.ids.rank)
 
     def retrieve(self, queries: Queries, k: int) -> Run:
@@ -53,12 +51,14 @@ class DenseRetriever:
             "encoder": dict(self.store.contract),
             "documents": len(self.store),
             "truncated documents": self.store.truncated,
+            "truncated queries": self.truncated_queries,
         }
 
     def _encoded(self, queries: Queries) -> Queries:
         if queries.representations is not None:
             return queries
         found = self.encoder.encode_queries(queries.texts)
+        self.truncated_queries += getattr(found, "truncated", 0)
         return replace(queries, representations=found)
 
 

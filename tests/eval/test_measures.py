@@ -235,12 +235,6 @@ def test_a_run_of_other_queries_is_refused_with_examples():
         evaluate(run_of({"q1": {"a": 1}}, name="x"), Qrels.from_dict({"PLAIN-1": {"a": 1}, "b": {"a": 1}}), ["RR"])
 
 
-def test_a_query_twice_in_a_run_is_refused():
-    run = Run(["q", "q"], DocIds.of(["a"]), np.zeros((2, 1), np.int32), np.ones((2, 1), np.float32))
-    with pytest.raises(ValueError, match="holds a query twice"):
-        evaluate(run, Qrels.from_dict({"q": {"a": 1}}), ["RR"])
-
-
 def test_importing_evaluate_loads_nothing_heavy():
     code = (
         "import sys; from eval import evaluate; print({'torch', 'scipy', 'pandas', 'ir_measures'} & set(sys.modules))"
