@@ -144,7 +144,7 @@ def _refuse_changed(recipe: Recipe, manifest: dict[str, Any]) -> None:
     for place, origin in now.items():
         for key in {**origin, **then.get(place, {})}:
             before, after = then.get(place, {}).get(key), origin.get(key)
-            if before != after:
+            if before != after and key != "folder":  # the same data may have moved
                 raise ValueError(
                     f"{recipe.arguments['out']} was finished with other input: {place} {key} was {before}, is {after}; "
                     "name another folder with out=..., or delete it"

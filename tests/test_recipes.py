@@ -266,3 +266,9 @@ def test_a_run_may_have_any_name(recipe, tmp_path, capsys):
     (tmp_path / "mine.trec").write_text("q Q0 a 1 2.0 me\n")
     run(evaluate, [recipe('dataset: {type: folder, path: toy}\nruns: {"a[/b]": mine.trec}\n'), "out=o"])
     assert "a[/b]" in capsys.readouterr().out
+
+
+def test_a_finished_folder_is_still_its_own_when_the_same_data_moved(recipe, tmp_path, monkeypatch):
+    results = run(search, [recipe(LIMIT + "retriever: bm25\n"), "out=o"])
+    monkeypatch.setenv("RETRIEVAL_CACHE", str(tmp_path / "elsewhere"))
+    assert run(search, ["recipe.yaml", "out=o"]) == results
