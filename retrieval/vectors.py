@@ -27,7 +27,7 @@ class VectorStore:
     def __init__(self, folder: Path):
         """Open the store. Raises ValueError that names the first shard missing or cut short, and the way to redo it."""
         self.folder = Path(folder)
-        about = _read_contract(self.folder)
+        self._about = about = _read_contract(self.folder)
         self.contract: Mapping[str, Any] = about["encoder"]
         self.corpus: str = about["corpus"]
         self.shape: tuple[int, int] = (about["documents"], about["dimensions"])
@@ -73,17 +73,7 @@ class VectorStore:
 
     def expect(self, corpus: Corpus, encoder: Mapping[str, Any]) -> VectorStore:
         """This store. Raises ValueError that names both sides if it is of another corpus or encoder."""
-        if self.corpus != corpus.fingerprint:
-            raise ValueError(
-                f"{self.folder} holds vectors of corpus {self.corpus[:12]} ({self.shape[0]} documents), "
-                f"not of {corpus.fingerprint[:12]} ({len(corpus)} documents); encode this corpus with retrieval.encode"
-            )
-        differing = [key for key in {**self.contract, **encoder} if self.contract.get(key) != encoder.get(key)]
-        if differing:
-            both = "; ".join(f"{key}: {self.contract.get(key)!r} there, {encoder.get(key)!r} here" for key in differing)
-            raise ValueError(
-                f"{self.folder} was encoded by another encoder ({both}); encode again with retrieval.encode"
-            )
+        _expect(self.folder, self._about, corpus, encoder)
         return self
 
     def _check(self, number: int, size: int) -> None:
@@ -108,8 +98,8 @@ def encode_corpus(corpus: Corpus, encoder: Encoder, folder: Path) -> VectorStore
     if not (folder / "contract.json").is_file():
         with whole_file(folder / "contract.json") as part:
             part.write_text(json.dumps(about | {"encoder": contract}, indent=2), encoding="utf-8")
-    elif _read_contract(folder) != about | {"encoder": contract}:
-        _Mismatch(folder).expect(corpus, contract)
+    else:
+        _expect(folder, _read_contract(folder), corpus, contract)
     spans = [(start, min(start + SHARD, len(corpus))) for start in range(0, len(corpus), SHARD)]
     todo = [number for number in range(len(spans)) if _finished(folder, number) is None]
     for number in tqdm(todo, desc="shards", unit=" shards", disable=len(todo) < 2):
@@ -123,13 +113,17 @@ def encode_corpus(corpus: Corpus, encoder: Encoder, folder: Path) -> VectorStore
     return VectorStore(folder)
 
 
-class _Mismatch(VectorStore):
-    """A store that need not be whole, opened to say how it differs."""
-
-    def __init__(self, folder: Path):
-        about = _read_contract(folder)
-        self.folder, self.contract, self.corpus = folder, about["encoder"], about["corpus"]
-        self.shape = (about["documents"], about["dimensions"])
+def _expect(folder: Path, about: Mapping[str, Any], corpus: Corpus, encoder: Mapping[str, Any]) -> None:
+    if about["corpus"] != corpus.fingerprint:
+        raise ValueError(
+            f"{folder} holds vectors of corpus {about['corpus'][:12]} ({about['documents']} documents), "
+            f"not of {corpus.fingerprint[:12]} ({len(corpus)} documents); encode this corpus with retrieval.encode"
+        )
+    there = about["encoder"]
+    differing = [key for key in {**there, **encoder} if there.get(key) != encoder.get(key)]
+    if differing:
+        both = "; ".join(f"{key}: {there.get(key)!r} there, {encoder.get(key)!r} here" for key in differing)
+        raise ValueError(f"{folder} was encoded by another encoder ({both}); encode again with retrieval.encode")
 
 
 def _write(folder: Path, number: int, dense: Dense) -> None:
