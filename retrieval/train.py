@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from eval import evaluate
-from eval.measures import Evaluation
+from eval.measures import Evaluation, parse
 from eval.report import draw, figures, print_report
 from retrieval.cli import run
 from retrieval.collection import Collection
@@ -94,7 +94,7 @@ def train(
     training, held_out = _split(collection, split, dev, seed)
     listed = Groups(collection.corpus, *training, **asdict(groups), seed=seed)
     measure = dev_evaluation(collection, held_out, dev, encoder, seed)
-    best = trainer.train(encoder.trainable(), listed, out, measure, dev.measure)
+    best = trainer.train(encoder.trainable(), listed, out, measure, str(parse(dev.measure)))
     if not is_first_process():
         return {}
 

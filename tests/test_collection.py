@@ -10,7 +10,7 @@ from retrieval.collection import Collection, write_collection
 from retrieval.datasets.beir import Beir
 from retrieval.datasets.folder import Folder
 from retrieval.datasets.ir_datasets import IrDatasets
-from retrieval.datasets.limit import Limit
+from retrieval.datasets.limit import HUB, Limit
 
 DOCUMENTS = [("d1", "Otters", "swim"), ("d 2", "", "comets fly"), ("d3", "", "")]
 QUERIES = {"q1": "what swims", "q2": "what flies", "q3": ""}
@@ -116,6 +116,26 @@ def test_a_collection_comes_through_hugging_face_datasets(folder, tmp_path, monk
     assert Beir("toy", hub=str(hub)).open().corpus.fingerprint == found.corpus.fingerprint  # from the cache
 
 
+def test_limit_comes_through_hugging_face_datasets(tmp_path, monkeypatch):
+    """A local folder of three configurations stands for the hub; the loading code is the real one."""
+    rows = {
+        "corpus": {"_id": "Ann Lee", "title": "", "text": "Ann Lee likes Otters."},
+        "queries": {"_id": "query_0", "text": "Who likes Otters?"},
+        "default": {"query-id": "query_0", "corpus-id": "Ann Lee", "score": 1},
+    }
+    configs = ""
+    for part, row in rows.items():
+        (tmp_path / f"{part}.jsonl").write_text(json.dumps(row) + "\n")
+        configs += f"- config_name: {part}\n  data_files:\n  - split: test\n    path: {part}.jsonl\n"
+    (tmp_path / "README.md").write_text(f"---\nconfigs:\n{configs}---\n")
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "hf"))
+    monkeypatch.setitem(HUB, "limit", str(tmp_path))
+    found = Limit("limit").open()
+    assert list(found.corpus) == [("Ann Lee", "", "Ann Lee likes Otters.")]
+    assert found.qrels("test").to_dict() == {"query_0": {"Ann Lee": 1}}
+    assert list(found.queries("test").texts) == ["Who likes Otters?"]
+
+
 def _as_hub_repository(hub, name, collection):
     main, judged = hub / name, hub / f"{name}-qrels"
     main.mkdir(parents=True)
@@ -142,6 +162,8 @@ def test_an_ir_datasets_id_is_read(tmp_path, monkeypatch):
         qrels_trec=str(tmp_path / "qrels"),
     )
     ir_datasets.registry.register("toy/test", made)
+    ir_datasets.registry.register("toy/arguana", made)
+    assert IrDatasets("toy/arguana").open().excludes_self and not IrDatasets("toy/test").open().excludes_self
     found = IrDatasets("toy/test").open()
     assert [document.text for document in found.corpus] == ["otters swim", "comets fly"]
     assert found.qrels("test").to_dict() == {"q1": {"d1": 1, "d2": 0}}

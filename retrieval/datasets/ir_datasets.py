@@ -8,6 +8,7 @@ from typing import Any
 
 from retrieval.collection import Collection, write_collection
 from retrieval.corpus import Document
+from retrieval.datasets.beir import SELF_HITS
 from retrieval.locate import cache_folder, missing
 
 __all__ = ["IrDatasets"]
@@ -24,7 +25,7 @@ class IrDatasets:
         folder = cache_folder() / "datasets" / "ir_datasets" / self.id.replace("/", "--")
         if not folder.is_dir():
             self._write(folder)
-        return Collection(folder, self.id.replace("/", "-"), excludes_self=self.id.split("/")[1:2] in SELF_HITS)
+        return Collection(folder, self.id.replace("/", "-"), excludes_self=not SELF_HITS.isdisjoint(self.id.split("/")))
 
     def _write(self, folder: Path) -> None:
         import ir_datasets
@@ -46,9 +47,6 @@ class IrDatasets:
             write_collection(folder, _documents(dataset), texts, {self.id.split("/")[-1]: judged}, shared=True)
         except OSError as error:
             raise FileNotFoundError(missing(f"dataset {self.id!r}", self.id, "corpus.jsonl", error)) from error
-
-
-SELF_HITS = (["arguana"], ["quora"])
 
 
 def _whole(doc: Any) -> Document:
