@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+import pyarrow as pa
 
 from retrieval.collection import Collection
 from retrieval.corpus import Corpus
-from retrieval.types import Feedback, Generation, Queries, Representations, Run
+from retrieval.types import Feedback, Generation, Queries, Representations, Run, Terms
 
 __all__ = [
+    "Analyzer",
     "Dataset",
     "Encoder",
     "FeedbackSource",
@@ -31,6 +33,16 @@ class Dataset(Protocol):
 
     def open(self) -> Collection:
         """Documents, queries and judgements. Raises FileNotFoundError that says where they may be put."""
+
+
+class Analyzer(Protocol):
+    """Turns text into terms."""
+
+    def analyze(self, texts: pa.Array) -> Terms:
+        """The terms of each text (large_string), in order."""
+
+    def contract(self) -> Mapping[str, Any]:
+        """All that determines its output, as plain values."""
 
 
 class Encoder(Protocol):

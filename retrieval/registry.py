@@ -20,6 +20,7 @@ from retrieval import protocols
 __all__ = ["FOLDERS", "NoComponent", "components", "find", "guess", "hint"]
 
 FOLDERS: dict[type, str] = {
+    protocols.Analyzer: "retrieval.analyzers",
     protocols.Dataset: "retrieval.datasets",
     protocols.Encoder: "retrieval.encoders",
     protocols.Index: "retrieval.indexes",

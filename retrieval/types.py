@@ -26,6 +26,8 @@ __all__ = [
     "Representations",
     "Run",
     "Sparse",
+    "TermStatistics",
+    "Terms",
     "Tokens",
 ]
 
@@ -168,6 +170,7 @@ class Sparse:
     """One weighted bag of vocabulary entries per text."""
 
     matrix: object  # scipy.sparse.csr_array, float32 [n, vocabulary]
+    truncated: int = 0  # texts that were longer than the encoder takes
 
     def __len__(self) -> int:
         return self.matrix.shape[0]  # type: ignore[attr-defined]
@@ -198,16 +201,47 @@ Representations = Dense | Sparse | Tokens
 
 
 @dataclass(frozen=True, eq=False)
+class Terms:
+    """Analysed texts, packed: text i is the terms ids[offsets[i]:offsets[i + 1]], in the order of the text."""
+
+    terms: pa.Array  # large_string, each term once
+    ids: np.ndarray  # int32 [all tokens], places in `terms`
+    offsets: np.ndarray  # int64 [n + 1]
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def lists(self) -> list[list[str]]:
+        """The terms of each text as strings."""
+        words = self.terms.to_pylist()
+        return [
+            [words[i] for i in self.ids[start:stop]]
+            for start, stop in zip(self.offsets[:-1], self.offsets[1:], strict=True)
+        ]
+
+
+@dataclass(frozen=True, eq=False)
+class TermStatistics:
+    """What a collection knows of terms; each function takes n terms and answers in order."""
+
+    documents: int  # those with at least one term
+    frequencies: Callable[[Sequence[str]], np.ndarray]  # -> int64 [n], documents that hold it; 0 where none does
+    idf: Callable[[Sequence[str]], np.ndarray]  # -> float64 [n], the weight its retriever gives a term of its own accord
+
+
+@dataclass(frozen=True, eq=False)
 class Feedback:
     """A first pass and a handle on the content of its documents, fetched only when asked for.
 
-    Each handle takes int32 rows [n] and answers for just those, in order; None where the source has no such content.
+    Each handle takes int32 rows [n] of `run.docs` and answers for just those, in order; None where the source has no
+    such content. The documents may be texts that a model wrote: then `run.docs` is a table of their own.
     """
 
     run: Run
     texts: Callable[[np.ndarray], list[str]] | None = None
-    terms: Callable[[np.ndarray], list[Mapping[str, float]]] | None = None
+    terms: Callable[[np.ndarray], list[Mapping[str, float]]] | None = None  # term -> how often (or how heavy)
     vectors: Callable[[np.ndarray], np.ndarray] | None = None  # -> float32 [n, dimensions]
+    statistics: TermStatistics | None = None  # of the collection that is searched, where there are terms
 
 
 @dataclass(frozen=True)

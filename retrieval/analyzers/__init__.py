@@ -1,0 +1,1 @@
+"""One analyzer a file; the file's name is its `type` in a recipe."""
