@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer
 
 from retrieval.files import whole_folder
+from retrieval.model_files import check_length, has_weights, token_limit
 from retrieval.types import Pooling
 
 __all__ = ["BiEncoder", "Settings"]
@@ -114,11 +115,7 @@ class BiEncoder(nn.Module):
         tokenizer = AutoTokenizer.from_pretrained(folder / modules[0]["path"])
         transformer = AutoModel.from_pretrained(folder / modules[0]["path"], dtype=dtype)
         settings = chosen.over(_read_settings(folder, modules, tokenizer, transformer.config))
-        positions = getattr(transformer.config, "max_position_embeddings", None)
-        if positions and settings.max_length and settings.max_length > positions:
-            raise ValueError(
-                f"max_length {settings.max_length} is more than the {positions} tokens that {folder} takes"
-            )
+        check_length(folder, settings.max_length, transformer.config)
         if settings.pooling is None:
             raise ValueError(f"{folder} does not say how its vectors are pooled; give pooling: {', '.join(_POOLING)}")
         projections = [Projection.read(folder / module["path"]) for module in modules if module["kind"] == "Dense"]
@@ -189,19 +186,7 @@ def check_weights(folder: Path) -> Path:
 
     Raises FileNotFoundError where there is no model with safetensors weights; pickled ones are never loaded.
     """
-    modules = _modules(folder)
-    inner = folder / modules[0]["path"]
-    if not (inner / "config.json").is_file():
-        raise FileNotFoundError(f"{inner} has no config.json: a model folder holds config.json and model.safetensors")
-    if not any(inner.glob("*.safetensors")):
-        pickled = [path.name for path in inner.glob("*.bin")]
-        why = (
-            f"only {pickled[0]}, a pickle, which is never loaded; convert it to safetensors"
-            if pickled
-            else "no weights"
-        )
-        raise FileNotFoundError(f"{inner} has {why}: model.safetensors is missing")
-    return inner
+    return has_weights(folder / _modules(folder)[0]["path"])
 
 
 def _modules(folder: Path) -> list[dict[str, Any]]:
@@ -224,19 +209,12 @@ def _read_settings(folder: Path, modules: list[dict[str, Any]], tokenizer: Any, 
     about = _json(folder / "config_sentence_transformers.json")
     prompts = about.get("prompts") or {}
     default = prompts.get(about.get("default_prompt_name") or "")
-    about_text: dict[str, Any] = {}
-    for path in (folder / modules[0]["path"]).glob("sentence_*_config.json"):  # bert, roberta, distilbert ...
-        about_text |= _json(path)
-    if about_text.get("do_lower_case") and tokenizer("Ab").input_ids != tokenizer("ab").input_ids:
-        raise ValueError(f"{folder} wants do_lower_case, which its tokenizer does not do: set it in tokenizer.json")
-    length = about_text.get("max_seq_length")
-    limit = min(tokenizer.model_max_length, getattr(config, "max_position_embeddings", None) or 10**9)
     return Settings(
         pooling=pooling,
         normalize=any(module["kind"] == "Normalize" for module in modules),
         query_prompt=prompts.get("query", default) or "",
         doc_prompt=next((prompts[key] for key in ("document", "passage", "corpus") if key in prompts), default) or "",
-        max_length=min(length or limit, limit) if (length or limit) < 10**9 else 512,
+        max_length=token_limit(folder / modules[0]["path"], tokenizer, config),
         padding_side=tokenizer.padding_side,
     )
 

@@ -84,6 +84,12 @@ class Corpus:
             ids = self.ids.values.slice(number * CHUNK, len(titles)).to_pylist()
             yield from map(Document, ids, titles, texts)
 
+    def batches(self) -> Iterator[tuple[pa.Array, pa.Array]]:
+        """Titles and texts, large_string, of up to 4,096 documents at a time, as they lie on disk."""
+        for number in range(self._reader.num_record_batches):
+            title, text = self._reader.get_batch(number).columns
+            yield title, text
+
     def documents(self, rows: Sequence[int] | np.ndarray) -> list[Document]:
         """The documents of these rows, in the order asked."""
         rows = np.asarray(rows, np.int64)

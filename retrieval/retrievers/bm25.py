@@ -1,83 +1,150 @@
-"""BM25 without a JVM."""
+"""BM25 without a JVM, with Lucene's own results."""
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
-import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
+from retrieval.analyzers.english import English
+from retrieval.array_files import ArrayFiles, writing
 from retrieval.corpus import Corpus
-from retrieval.files import whole_folder
-from retrieval.order import top_k
-from retrieval.types import Queries, Run
+from retrieval.indexes.inverted import Inverted
+from retrieval.protocols import Analyzer
+from retrieval.similarity import BM25Weights, Variant
+from retrieval.sparse_search import Impacts, WeightedTerms
+from retrieval.text_index import WHOLE, TextIndex, bags
+from retrieval.types import Feedback, Queries, Run, TermStatistics
 
 __all__ = ["BM25"]
 
-ANALYZER = "words, possessive 's removed, lower case, Lucene's 33 stop words, Porter stemmer; version 1"
-_POSSESSIVE = re.compile(r"['\u2019]s\b", re.IGNORECASE)
-BLOCK = 8_000_000  # scores held at a time
-
 
 class BM25:
-    """BM25 (Robertson and Zaragoza 2009, Lucene's form) by bm25s, over title and text as one field."""
+    """BM25 (Robertson and Zaragoza 2009) over title and text as one field, or over several with weights."""
 
-    def __init__(self, k1: float = 0.9, b: float = 0.4):
-        """The defaults are Anserini's."""
-        if k1 < 0 or not 0 <= b <= 1:
-            raise ValueError(f"BM25 needs k1 >= 0 and 0 <= b <= 1, not k1 {k1} and b {b}")
-        self.k1, self.b = k1, b
+    def __init__(
+        self,
+        k1: float = 0.9,
+        b: float = 0.4,
+        variant: Variant = "lucene",
+        delta: float | None = None,
+        fields: dict[str, float] | None = None,
+        analyzer: Analyzer | None = None,
+        index: Inverted = Inverted(),  # noqa: B008 - never changed
+    ):
+        """The defaults are Anserini's. `fields` weighs title and text apart, {title: 1, text: 1} is its multifield."""
+        self.weights = BM25Weights(k1, b, variant, delta)
+        odd = [name for name, weight in (fields or {}).items() if name not in ("title", "text") or not weight > 0]
+        if odd or fields == {}:
+            raise ValueError(f"fields are title and text with weights above 0, not {fields}")
+        self.fields, self.analyzer, self.index = fields, analyzer or English(), index
 
     def open(self, corpus: Corpus, folder: Path) -> None:
         """Index the corpus, or open the index made before."""
-        import bm25s
-
-        made_with = json.dumps([self.k1, self.b, ANALYZER, bm25s.__version__])
-        digest = hashlib.sha256(made_with.encode()).hexdigest()
-        self.corpus, self.folder = corpus, folder / "bm25" / f"{corpus.fingerprint[:16]}-{digest[:16]}"
-        if not self.folder.is_dir():
-            index = bm25s.BM25(k1=self.k1, b=self.b, method="lucene")
-            tokens = self._tokens(corpus.texts(np.arange(len(corpus))), "documents")
-            if not any(tokens):
-                raise ValueError(f"no document of {corpus.folder} has a word that BM25 could index")
-            index.index(tokens, show_progress=False)
-            with whole_folder(self.folder, shared=True) as part:
-                index.save(str(part), show_progress=False)
-        self.index = bm25s.BM25.load(str(self.folder), mmap=True, load_vocab=True, show_progress=False)
+        self.corpus = corpus
+        self.terms = TextIndex.make(corpus, self.analyzer, folder / "terms", tuple(self.fields or (WHOLE,)))
+        made_with = json.dumps([asdict(self.weights), self.fields])
+        weighed = self.terms.folder / f"impacts-{hashlib.sha256(made_with.encode()).hexdigest()[:16]}"
+        if not weighed.is_dir():
+            self._weigh(weighed)
+        files = ArrayFiles(weighed)
+        self.index = copy.copy(self.index)  # a recipe may share one between retrievers
+        self.index.open(
+            Impacts(self.terms.offsets, self.terms.docs, files["impacts"], files["highest"]), corpus.ids.rank
+        )
 
     def retrieve(self, queries: Queries, k: int) -> Run:
-        """The k best documents that share a word with the query."""
-        tokens = self._tokens(queries.texts, "queries") or [[]]
-        step = max(1, BLOCK // len(self.corpus))
-        parts = [self._retrieve(tokens[at : at + step], k) for at in range(0, len(tokens), step)]
-        rows, scores = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-        return Run(queries.ids, self.corpus.ids, rows[: len(queries)], scores[: len(queries)], "bm25")
+        """The k best documents that share a term with the query."""
+        rows, scores = self.index.find(self._asked(queries), k)
+        return Run(queries.ids, self.corpus.ids, rows, scores, "bm25")
+
+    def feedback(self, queries: Queries, run: Run) -> tuple[Queries, Feedback]:
+        """The queries as counts of terms, and a handle on texts and terms of what was found."""
+        if self.fields:
+            raise ValueError("terms for feedback come from one field: leave out `fields` of the retriever they come from")
+        found = Feedback(run, self.corpus.texts, self.terms.document_terms, statistics=self.statistics)
+        return replace(queries, terms=self._counted(queries)), found
+
+    @cached_property
+    def statistics(self) -> TermStatistics:
+        """Of the terms of the collection, where it is one field."""
+
+        def frequencies(terms: Sequence[str]) -> np.ndarray:
+            numbers = self.terms.numbers(pa.array(terms, pa.large_string()))
+            return np.where(numbers < 0, 0, self.terms.document_frequencies[numbers])
+
+        documents = self.terms.holding()
+        return TermStatistics(documents, frequencies, lambda terms: self.weights.idf(frequencies(terms), documents))
+
+    @property
+    def mean_length(self) -> float:
+        """Terms per document that has any."""
+        return self.terms.mean_length()
 
     def provenance(self) -> dict[str, Any]:
         """What the index is, for the manifest."""
-        return {"index": str(self.folder), "k1": self.k1, "b": self.b, "analyzer": ANALYZER}
+        made_with = {"fields": self.fields, **self.analyzer.contract()}
+        return {"index": str(self.terms.folder), **asdict(self.weights), **made_with}
 
-    def _retrieve(self, tokens: Sequence[list[str]], k: int) -> tuple[np.ndarray, np.ndarray]:
-        known = [[word for word in words if word in self.index.vocab_dict] for words in tokens]
-        none = np.zeros(len(self.corpus), np.float32)
-        scores = np.stack([self.index.get_scores(words) if words else none for words in known])
-        return top_k(scores.astype(np.float32), self.corpus.ids.rank, min(k, len(self.corpus)), above=0.0)
+    def _asked(self, queries: Queries) -> WeightedTerms:
+        """The queries as numbers of terms in every field, their own terms where they carry some."""
+        if queries.terms is not None:
+            return self._weighted(queries)
+        asked = self.analyzer.analyze(pa.array(queries.texts, pa.large_string()))
+        counts, terms, often = bags(asked.ids, asked.offsets, len(asked.terms))
+        numbers = np.stack([self.terms.numbers(asked.terms, field)[terms] for field in range(len(self.terms.fields))])
+        return _known(counts, numbers, often)
 
-    def _tokens(self, texts: Sequence[str], what: str) -> list[list[str]]:
-        import bm25s
-        import Stemmer
-        from bm25s.stopwords import STOPWORDS_EN
+    def _weighted(self, queries: Queries) -> WeightedTerms:
+        given: Sequence[Mapping[str, float]] = queries.terms or []
+        for name, terms in zip(queries.ids, given, strict=True):
+            wrong = next((term for term, weight in terms.items() if not 0 <= weight < np.inf), None)
+            if wrong is not None:
+                raise ValueError(f"query {name!r}: the weight of {wrong!r} is {terms[wrong]}; weights are 0 or more")
+        words = pa.array([term for terms in given for term in terms], pa.large_string())
+        weights = np.array([weight for terms in given for weight in terms.values()], np.float64)
+        numbers = np.stack([self.terms.numbers(words, field) for field in range(len(self.terms.fields))])
+        return _known(np.array([len(terms) for terms in given], np.int64), numbers, weights)
 
-        return bm25s.tokenize(
-            [_POSSESSIVE.sub("", text) for text in texts],
-            token_pattern=r"(?u)\w+",
-            stopwords=list(STOPWORDS_EN),
-            stemmer=Stemmer.Stemmer("porter"),
-            return_ids=False,
-            show_progress=len(texts) > 10_000,
-            leave=True,
-        )
+    def _counted(self, queries: Queries) -> Sequence[Mapping[str, float]]:
+        if queries.terms is not None:
+            return queries.terms
+        lists = self.analyzer.analyze(pa.array(queries.texts, pa.large_string())).lists()
+        return [dict(Counter(words)) for words in lists]
+
+    def _weigh(self, folder: Path) -> None:
+        """Write the impact of every posting: this is where k1, b and the variant go in."""
+        terms = self.terms
+        impacts = np.zeros(len(terms.docs), np.float32)
+        field_of = terms.field_of_terms()
+        for field, weight in enumerate((self.fields or {WHOLE: 1.0}).values()):
+            idf = weight * self.weights.idf(terms.document_frequencies, terms.holding(field))
+            mean = terms.mean_length(field)
+            found = self.weights.impacts(
+                *(terms.offsets, terms.docs, terms.frequencies, terms.lengths[field], mean),
+                np.where(field_of == field, idf, 0),
+            )
+            impacts = found if len(terms.fields) == 1 else impacts + found
+        with writing(folder) as part:
+            part.write("impacts", impacts)
+            part.write("highest", Impacts.of(terms.offsets, terms.docs, impacts).highest)
+            part.finish({"weights": asdict(self.weights), "fields": self.fields})
+
+
+def _known(counts: np.ndarray, numbers: np.ndarray, weights: np.ndarray) -> WeightedTerms:
+    """Those terms that some document holds; `numbers` int32 [fields, terms], queries one after another."""
+    query = np.broadcast_to(np.repeat(np.arange(len(counts)), counts), numbers.shape)
+    heavy = np.broadcast_to(np.asarray(weights, np.float64), numbers.shape)
+    kept = (numbers >= 0) & (heavy != 0)
+    order = np.argsort(query[kept], kind="stable") if len(numbers) > 1 else slice(None)
+    bounds = np.concatenate([[0], np.cumsum(np.bincount(query[kept], minlength=len(counts)))])
+    return WeightedTerms(bounds, numbers[kept][order], heavy[kept][order])

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from retrieval.corpus import Corpus
 from retrieval.protocols import Encoder, Index
+from retrieval.shards import key, plain
 from retrieval.types import Feedback, Queries, Run
 from retrieval.vectors import VectorStore, encode_corpus
 
@@ -27,7 +26,7 @@ class DenseRetriever:
 
     def open(self, corpus: Corpus, folder: Path) -> None:
         """Encode the corpus, or open its vectors. Raises ValueError for vectors of another corpus or encoder."""
-        contract = json.loads(json.dumps(dict(self.encoder.contract())))
+        contract = plain(self.encoder.contract())
         self.corpus = corpus
         if self.vectors:
             self.store = VectorStore(self.vectors).expect(corpus, contract)
@@ -60,9 +59,3 @@ class DenseRetriever:
         found = self.encoder.encode_queries(queries.texts)
         self.truncated_queries += getattr(found, "truncated", 0)
         return replace(queries, representations=found)
-
-
-def key(corpus: Corpus, contract: dict[str, Any]) -> str:
-    """The name of a folder for this corpus encoded in this way."""
-    digest = hashlib.sha256(json.dumps(contract, sort_keys=True).encode()).hexdigest()
-    return f"{corpus.fingerprint[:16]}-{digest[:16]}"

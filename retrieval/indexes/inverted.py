@@ -1,0 +1,101 @@
+"""The inverted index: exact search with weighted terms, for BM25 and learned sparse vectors alike."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from retrieval.array_files import ArrayFiles, writing
+from retrieval.inversion import BLOCK, Inversion
+from retrieval.order import PAD
+from retrieval.sparse_search import Impacts, WeightedTerms, search
+from retrieval.types import Representations, Sparse
+
+__all__ = ["Inverted"]
+
+
+class Inverted:
+    """Postings by term. The same list for every thread count, device and with or without pruning.
+
+    `ties: lucene` puts the lower document id first among equal scores, as Anserini does, and lowers such scores by the
+    least that float32 can, so that the order shows in them: for parity checks alone.
+    """
+
+    def __init__(
+        self,
+        quantise: float | None = None,
+        ties: Literal["trec_eval", "lucene"] = "trec_eval",
+        prune: bool = True,
+        threads: int | None = None,
+        device: str | None = None,
+    ):
+        """`quantise` multiplies weights of documents and queries and rounds them to integers, as impact indexes of
+        Lucene hold them (100 for SPLADE). `device` searches with torch there instead. None for threads is all cores.
+        """
+        if quantise is not None and not quantise > 0:
+            raise ValueError(f"quantise is what weights are multiplied with before they are rounded, not {quantise}")
+        self.quantise, self.ties, self.prune, self.threads, self.device = quantise, ties, prune, threads, device
+
+    def build(self, vectors: Any, rank: np.ndarray) -> None:
+        """Index a SparseStore in its own folder, or open the index made before."""
+        folder = vectors.folder / ("inverted" if self.quantise is None else f"inverted-{self.quantise:g}")
+        if not folder.is_dir():
+            self._build(vectors, folder)
+        files = ArrayFiles(folder)
+        if files.about["documents"] != len(rank):
+            raise ValueError(f"{folder} holds {files.about['documents']} documents, not {len(rank)}: delete it")
+        self.open(Impacts.of(files["offsets"], files["docs"], files["values"]), rank)
+
+    def open(self, impacts: Impacts, rank: np.ndarray) -> None:
+        """Search these postings; `rank` is DocIds.rank."""
+        self.impacts = impacts
+        self.rank = np.asarray(rank) if self.ties == "trec_eval" else (len(rank) - 1 - rank).astype(np.int32)
+
+    def search(self, queries: Representations, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Rows int32 and scores float32 [queries, min(k, documents)]: documents with a positive product, then -1."""
+        if not isinstance(queries, Sparse):
+            raise TypeError(f"inverted searches sparse vectors, not {type(queries).__name__}")
+        matrix: Any = queries.matrix
+        if matrix.shape[1] > len(self.impacts.highest):
+            wide = len(self.impacts.highest)
+            raise ValueError(f"queries have {matrix.shape[1]} dimensions, the index {wide}: not of the same encoder")
+        weights = matrix.data.astype(np.float64)
+        if self.quantise is not None:
+            weights = np.rint(weights * self.quantise)
+        return self.find(WeightedTerms(matrix.indptr.astype(np.int64), matrix.indices.astype(np.int32), weights), k)
+
+    def find(self, queries: WeightedTerms, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """The same for terms given by their numbers. Raises ValueError for a weight that is negative or no number."""
+        bad = np.flatnonzero(~(queries.weights >= 0) | np.isinf(queries.weights))
+        if len(bad):
+            query = int(np.searchsorted(queries.bounds, bad[0], "right")) - 1
+            raise ValueError(f"query {query}: the weight of a term is {queries.weights[bad[0]]}; weights are 0 or more")
+        k = min(k, len(self.rank))
+        if self.device is None:
+            rows, scores = search(self.impacts, queries, k, self.rank, self.threads, self.prune)
+        else:
+            from retrieval.torch_sparse import search_on
+
+            rows, scores = search_on(self.device, self.impacts, queries, k, self.rank)
+        return (rows, scores) if self.ties == "trec_eval" else (rows, falling(rows, scores))
+
+    def _build(self, vectors: Any, folder: Path) -> None:
+        with writing(folder) as part:
+            inversion = Inversion(part.folder, BLOCK)
+            for chunk in vectors.chunks():
+                values = chunk.data
+                if self.quantise is not None:
+                    values = np.rint(values.astype(np.float64) * self.quantise).astype(np.int64)
+                inversion.add(np.diff(chunk.indptr).astype(np.int64), chunk.indices.astype(np.int32), values)
+            inversion.finish(part, vectors.shape[1])
+            part.finish({"documents": vectors.shape[0], "quantise": self.quantise})
+
+
+def falling(rows: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Scores that fall from each result to the next: equal ones lowered by one float32 after another."""
+    steps = np.arange(scores.shape[1])
+    bits = np.where(rows == PAD, 0, scores.view(np.int32).astype(np.int64)) + steps
+    lowered = (np.minimum.accumulate(bits, axis=1) - steps).astype(np.int32).view(np.float32)
+    return np.where(rows == PAD, -np.inf, lowered).astype(np.float32)

@@ -1,0 +1,216 @@
+"""The terms of a corpus on disk: which documents hold a term and how often, and which terms a document holds."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numba import njit
+from tqdm import tqdm
+
+from retrieval.array_files import ArrayFiles, read_about, writing
+from retrieval.corpus import Corpus
+from retrieval.inversion import BLOCK, Inversion
+from retrieval.protocols import Analyzer
+from retrieval.types import Terms
+from retrieval.vocabulary import Vocabulary
+
+__all__ = ["WHOLE", "TextIndex"]
+
+VERSION = 1
+WHOLE = "title and text"  # the one field of an index without fields
+_FIELD_END = "\x1f"  # stands between field and term in the vocabulary of an index with several fields
+
+T = TypeVar("T")
+R = TypeVar("R")
+Bags = tuple[pa.Array, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+
+
+class TextIndex:
+    """An opened index. Terms are numbered as they first came; in an index with fields, those of each field apart."""
+
+    def __init__(self, folder: Path, corpus: Corpus, analyzer: Analyzer, fields: Sequence[str] = (WHOLE,)):
+        """Open a finished folder. Raises ValueError that names both sides if it is of another corpus or analysis."""
+        _expect(folder, read_about(folder), corpus, analyzer, fields)
+        files = ArrayFiles(folder)
+        self.folder, self.files, self.fields = folder, files, tuple(fields)
+        self.offsets, self.docs, self.frequencies = files["offsets"], files["docs"], files["values"]
+        self.lengths = files["lengths"].reshape(len(fields), -1)  # int32 [fields, documents], terms in each
+        self.vocabulary = Vocabulary(files["term_bytes"], files["term_offsets"], files["term_slots"])
+
+    @classmethod
+    def make(
+        cls,
+        corpus: Corpus,
+        analyzer: Analyzer,
+        folder: Path,
+        fields: Sequence[str] = (WHOLE,),
+        block: int = BLOCK,
+    ) -> TextIndex:
+        """Index the corpus in a folder below `folder`, named after all that determines it, or open the one made before.
+
+        Memory holds the vocabulary and one block of postings. Raises ValueError where no document has a term.
+        """
+        made_with = json.dumps([VERSION, dict(analyzer.contract()), list(fields)], sort_keys=True)
+        name = f"{corpus.fingerprint[:16]}-{hashlib.sha256(made_with.encode()).hexdigest()[:16]}"
+        if not (folder / name).is_dir():
+            _build(corpus, analyzer, folder / name, fields, block)
+        return cls(folder / name, corpus, analyzer, fields)
+
+    @property
+    def documents(self) -> int:
+        """How many documents there are, those without terms included."""
+        return self.lengths.shape[1]
+
+    def holding(self, field: int = 0) -> int:
+        """How many documents have a term in a field."""
+        return int(np.count_nonzero(self.lengths[field]))
+
+    def mean_length(self, field: int = 0) -> float:
+        """Terms per document that has any in the field."""
+        return float(self.lengths[field].sum(dtype=np.int64) / max(1, self.holding(field)))
+
+    @cached_property
+    def document_frequencies(self) -> np.ndarray:
+        """int64 [terms], documents that hold each term."""
+        return np.diff(self.offsets)
+
+    def field_of_terms(self) -> np.ndarray:
+        """int [terms], the field each term is of."""
+        if len(self.fields) == 1:
+            return np.zeros(len(self.vocabulary), int)
+        names = pc.list_element(pc.split_pattern(self.vocabulary.terms, _FIELD_END, max_splits=1), 0)
+        return np.asarray(pc.index_in(names, pa.array(self.fields, names.type)))
+
+    def numbers(self, terms: pa.Array, field: int = 0) -> np.ndarray:
+        """int32 numbers of terms in a field, -1 for one that no document holds."""
+        return self.vocabulary.find(_in_field(terms, self.fields, field))
+
+    def document_terms(self, rows: np.ndarray) -> list[dict[str, float]]:
+        """Term -> how often, for each of these rows."""
+        bounds, terms, frequencies = (self.files[f"forward_{name}"] for name in ("offsets", "terms", "values"))
+        spans = [(int(bounds[row]), int(bounds[row + 1])) for row in rows]
+        numbers = np.concatenate([terms[:0], *(terms[start:stop] for start, stop in spans)])
+        words = iter(self.vocabulary.take(numbers))
+        return [dict(zip(islice(words, stop - start), frequencies[start:stop].tolist())) for start, stop in spans]
+
+
+def _expect(folder: Path, about: Mapping[str, Any], corpus: Corpus, analyzer: Analyzer, fields: Sequence[str]) -> None:
+    wanted = {
+        "version": VERSION,
+        "corpus": corpus.fingerprint,
+        "fields": list(fields),
+        **json.loads(json.dumps(dict(analyzer.contract()))),
+    }
+    there = {"version": about.get("version"), "corpus": about.get("corpus"), "fields": about.get("fields")}
+    there |= about.get("analyzer") or {}
+    differing = [key for key in {**there, **wanted} if there.get(key) != wanted.get(key)]
+    if differing:
+        both = "; ".join(f"{key}: {there.get(key)!r} there, {wanted.get(key)!r} here" for key in differing)
+        raise ValueError(f"{folder} is another index ({both}); search it with what it was made with, or build another")
+
+
+def _build(corpus: Corpus, analyzer: Analyzer, folder: Path, fields: Sequence[str], block: int) -> None:
+    vocabulary, lengths = Vocabulary(), [[] for _ in fields]  # type: ignore[var-annotated]
+    with writing(folder) as part:
+        inversion = Inversion(part.folder, block)
+        terms_of, frequencies = part.writer("forward_terms", np.int32), part.writer("forward_values", np.int32)
+        per_document = []
+
+        def bags(batch: tuple[pa.Array, pa.Array]) -> list[Bags]:
+            return [_bags(analyzer.analyze(text)) for text in _texts(batch, fields)]
+
+        for found in _ahead(bags, tqdm(corpus.batches(), "documents", -(-len(corpus) // 4096), disable=len(corpus) < 100_000)):
+            for field, (_, _, _, _, length) in enumerate(found):
+                lengths[field].append(length)
+            counts, terms, tf = _together([_numbered(bag, vocabulary, fields, i) for i, bag in enumerate(found)])
+            inversion.add(counts, terms, tf)
+            terms_of.append(terms)
+            frequencies.append(tf)
+            per_document.append(counts)
+        if not len(vocabulary):
+            raise ValueError(f"no document of {corpus.folder} has a term that could be indexed")
+        inversion.finish(part, len(vocabulary))
+        part.write("forward_offsets", np.concatenate([[0], np.cumsum(np.concatenate(per_document))]))
+        part.write("lengths", np.concatenate([np.concatenate(parts) for parts in lengths]).astype(np.int32))
+        part.write("term_bytes", vocabulary.data)
+        part.write("term_offsets", vocabulary.offsets)
+        part.write("term_slots", vocabulary.table[0])
+        about = {"version": VERSION, "corpus": corpus.fingerprint, "fields": list(fields)}
+        part.finish(about | {"analyzer": dict(analyzer.contract()), "documents": len(corpus)})
+
+
+def _texts(batch: tuple[pa.Array, pa.Array], fields: Sequence[str]) -> list[pa.Array]:
+    title, text = batch
+    if tuple(fields) == (WHOLE,):
+        return [pc.binary_join_element_wise(title, text, pa.scalar(" ", pa.large_string()))]
+    return [{"title": title, "text": text}[field] for field in fields]
+
+
+def _bags(terms: Terms) -> Bags:
+    """The terms; per document how many different ones, which, and how often; and its length."""
+    counts, ids, frequencies = bags(terms.ids, terms.offsets, len(terms.terms))
+    return terms.terms, counts, ids, frequencies, np.diff(terms.offsets)
+
+
+def _numbered(bag: Bags, vocabulary: Vocabulary, fields: Sequence[str], field: int) -> tuple[np.ndarray, ...]:
+    terms, counts, ids, frequencies, _ = bag
+    return counts, vocabulary.add(_in_field(terms, fields, field))[ids], frequencies
+
+
+def _in_field(terms: pa.Array, fields: Sequence[str], field: int) -> pa.Array:
+    if len(fields) == 1:
+        return terms
+    name, between = (pa.scalar(part, pa.large_string()) for part in (fields[field], _FIELD_END))
+    return pc.binary_join_element_wise(name, terms, between)
+
+
+def _together(bags: list[tuple[np.ndarray, ...]]) -> tuple[np.ndarray, ...]:
+    """Bags of several fields as one: each document's one after another."""
+    if len(bags) == 1:
+        return bags[0]
+    document = np.concatenate([np.repeat(np.arange(len(counts)), counts) for counts, _, _ in bags])
+    order = np.argsort(document, kind="stable")
+    counts = sum(counts for counts, _, _ in bags)
+    return counts, *(np.concatenate([bag[column] for bag in bags])[order] for column in (1, 2))  # type: ignore[return-value]
+
+
+def _ahead(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    """Results in order, computed on all cores a few items ahead of their use."""
+    with ThreadPoolExecutor() as pool:
+        under_way: deque = deque()
+        for item in items:
+            under_way.append(pool.submit(function, item))
+            if len(under_way) > 4:
+                yield under_way.popleft().result()
+        while under_way:
+            yield under_way.popleft().result()
+
+
+@njit(cache=True, nogil=True)
+def bags(ids, offsets, terms):
+    """Different terms per text int64 [n]; the terms int32, in the order in which they come; how often each, int32."""
+    counts = np.zeros(len(offsets) - 1, np.int64)
+    kept, frequencies, found = np.empty(len(ids), np.int32), np.empty(len(ids), np.int32), 0
+    place = np.full(terms, -1, np.int64)  # of a term's last entry
+    for number in range(len(counts)):
+        first = found
+        for i in range(offsets[number], offsets[number + 1]):
+            term = ids[i]
+            if place[term] >= first:
+                frequencies[place[term]] += 1
+            else:
+                place[term], kept[found], frequencies[found] = found, term, 1
+                found += 1
+        counts[number] = found - first
+    return counts, kept[:found].copy(), frequencies[:found].copy()
