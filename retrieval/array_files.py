@@ -72,7 +72,9 @@ def read_about(folder: Path) -> dict[str, Any]:
     try:
         return json.loads((folder / ABOUT).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ValueError(f"{folder} is no index: {ABOUT} cannot be read ({error}); delete it, it is built again") from None
+        raise ValueError(
+            f"{folder} is no index: {ABOUT} cannot be read ({error}); delete it, it is built again"
+        ) from None
 
 
 class ArrayFiles:

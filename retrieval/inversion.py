@@ -31,14 +31,14 @@ class Inversion:
         self._blocks: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
 
     def add(self, counts: np.ndarray, terms: np.ndarray, values: np.ndarray) -> None:
-        """The next documents: terms in each, int64 [n]; the terms int32 and their values, documents one after another."""
+        """The next documents: terms in each, int64 [n]; terms, int32, and their values, one document after another."""
         self._pending.append((counts, terms, values))
         self._held += len(terms)
         if self._held >= self.block:
             self._sort()
 
     def finish(self, folder: ArrayFolder, terms: int) -> np.ndarray:
-        """Write the arrays `offsets` int64 [terms + 1], `docs` int32 and `values`; documents per term, int64 [terms]."""
+        """Write `offsets` int64 [terms + 1], `docs` int32 and `values`; how many documents hold each term, int64."""
         self._sort()
         frequencies = np.zeros(terms, np.int64)
         for offsets, _, _ in self._blocks:
@@ -84,7 +84,7 @@ class Inversion:
             first = max(last, first + 1)
 
     def _merged(self, first: int, last: int, offsets: np.ndarray, dtype: Any) -> Iterator[np.ndarray]:
-        """Docs, then values, of the terms first to last: each term's from the blocks in turn, which are in row order."""
+        """Docs, then values, of the terms first to last: each term's from block after block, as rows have it."""
         bounds = [_padded(block[0], first, last) for block in self._blocks]
         for column, kind in ((1, np.dtype(np.int32)), (2, dtype)):
             merged = np.empty(int(offsets[last] - offsets[first]), kind)

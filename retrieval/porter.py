@@ -42,7 +42,7 @@ def stem(b, n):
     """Stem b[:n] in place; its new length. Words of one or two characters are left as they are."""
     if n <= 2:
         return n
-    n = _plurals_and_participles(b, n)
+    n = _participles(b, _plurals(b, n))
     if b[n - 1] == _Y and _has_vowel(b, n - 1):
         b[n - 1] = _I
     if n > 1:
@@ -124,13 +124,17 @@ def _apply(b, n, rule):
 
 
 @njit(cache=True, nogil=True)
-def _plurals_and_participles(b, n):
-    if b[n - 1] == _S:
-        rule = _first(b, n, _PLURAL)
-        if rule >= 0:
-            n = _apply(b, n, _PLURAL[rule])
-        elif b[n - 2] != _S:
-            n -= 1
+def _plurals(b, n):
+    if b[n - 1] != _S:
+        return n
+    rule = _first(b, n, _PLURAL)
+    if rule >= 0:
+        return _apply(b, n, _PLURAL[rule])
+    return n if b[n - 2] == _S else n - 1
+
+
+@njit(cache=True, nogil=True)
+def _participles(b, n):
     if _first(b, n, _EED) >= 0:
         return n - 1 if _measure(b, n - 3) > 0 else n
     rule = _first(b, n, _ED)

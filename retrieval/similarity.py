@@ -42,7 +42,13 @@ class BM25Weights:
             return np.log((all_ + 1) / (n if self.variant == "bm25+" else n + 0.5))
 
     def impacts(
-        self, offsets: np.ndarray, docs: np.ndarray, counts: np.ndarray, lengths: np.ndarray, mean: float, idf: np.ndarray
+        self,
+        offsets: np.ndarray,
+        docs: np.ndarray,
+        counts: np.ndarray,
+        lengths: np.ndarray,
+        mean: float,
+        idf: np.ndarray,
     ) -> np.ndarray:
         """float32 [postings] of terms with these idf, whose postings lie at `offsets` in docs and counts.
 

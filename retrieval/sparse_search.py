@@ -16,9 +16,10 @@ from numba import njit
 
 __all__ = ["Impacts", "WeightedTerms", "search"]
 
-WINDOW = 2048  # documents whose sums are held at a time: they fit the first cache
+WINDOW = 4096  # documents whose sums are held at a time: they fit the first cache
 SHARE = 32  # queries that a thread takes at a time
 LAST = np.iinfo(np.int64).min
+DEPTHS = np.array([10, 100, 1000])  # a term's impact at this rank is a score that as many documents reach
 
 
 class Impacts(NamedTuple):
@@ -27,15 +28,13 @@ class Impacts(NamedTuple):
     offsets: np.ndarray  # int64 [terms + 1]
     docs: np.ndarray  # int32 [postings], ascending within a term
     impacts: np.ndarray  # any number type [postings], none negative
-    highest: np.ndarray  # float64 [terms], the highest impact of each
+    highest: np.ndarray  # float64 [1 + len(DEPTHS), terms], the highest impact of each, and those at DEPTHS; 0: too few
 
     @classmethod
     def of(cls, offsets: np.ndarray, docs: np.ndarray, impacts: np.ndarray) -> Impacts:
-        """With the highest impact of each term found; 0 for a term without documents."""
-        highest = np.zeros(len(offsets) - 1)
-        held = np.flatnonzero(np.diff(offsets))
-        if len(held):
-            highest[held] = np.maximum.reduceat(impacts, offsets[held])
+        """With the highest impacts of each term found."""
+        highest = np.zeros((1 + len(DEPTHS), len(offsets) - 1))
+        find_highest(offsets, impacts, DEPTHS, highest)
         return cls(offsets, docs, impacts, highest)
 
 
@@ -57,10 +56,11 @@ def search(
     count = len(queries.bounds) - 1
     keys = np.full((count, k), LAST, np.int64)
     threads = threads or len(os.sched_getaffinity(0))
+    asked = _prepared(index, queries, k if prune else None)
 
     def part(first: int) -> None:
         last = min(first + SHARE, count)
-        search_some(*index, *queries, first, last, rank, prune, keys)
+        search_some(*index[:3], *asked, first, last, rank, prune, keys)
         keys[first:last].sort(axis=1)
 
     starts = range(0, count if k else 0, SHARE)
@@ -71,6 +71,32 @@ def search(
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(part, starts))
     return unpack(keys, rows_by_rank(rank))
+
+
+class _Prepared(NamedTuple):
+    """Queries as the search wants them: of each, the terms that matter least come first."""
+
+    bounds: np.ndarray  # int64 [queries + 1]
+    terms: np.ndarray  # int32
+    weights: np.ndarray  # float64
+    most: np.ndarray  # float64, what each term can give, on the grid
+    magic: np.ndarray  # float64 [queries], added and taken away again it rounds to the grid of the query
+    reached: np.ndarray  # float64 [queries], a score that at least k documents reach
+
+
+def _prepared(index: Impacts, queries: WeightedTerms, k: int | None) -> _Prepared:
+    query = np.repeat(np.arange(len(queries.bounds) - 1), np.diff(queries.bounds))
+    most = queries.weights * index.highest[0][queries.terms]
+    total = np.bincount(query, most, len(queries.bounds) - 1)
+    magic = 3 * 2.0 ** np.ceil(np.log2(np.maximum(total, np.finfo(np.float32).tiny)))
+    most = (most + magic[query]) - magic[query]
+    order = np.lexsort((most, query))
+    terms, weights, most = queries.terms[order], queries.weights[order], most[order]
+    reached = np.zeros(len(magic))
+    if k is not None and k <= DEPTHS[-1]:
+        given = weights * index.highest[1 + np.searchsorted(DEPTHS, k)][terms]
+        np.maximum.at(reached, query, (given + magic[query]) - magic[query])
+    return _Prepared(queries.bounds, terms, weights, most, magic, reached)
 
 
 @njit(cache=True, nogil=True)
@@ -98,67 +124,107 @@ def unpack(keys, rows_by_rank):
 
 
 @njit(cache=True, nogil=True)
-def search_some(offsets, docs, impacts, highest, bounds, terms, weights, first, last, rank, prune, keys):
+def search_some(offsets, docs, impacts, bounds, terms, weights, most, magic, reached, first, last, rank, prune, keys):
     """Fill the lines first to last of `keys` with the best keys of each query, in no order."""
     k = keys.shape[1]
-    room = (np.zeros(WINDOW), np.empty(WINDOW, np.int32), np.empty(WINDOW), np.empty(max(2 * k, 64), np.int64))
+    sums, found, partial = np.zeros(WINDOW), np.empty(WINDOW, np.int32), np.empty(WINDOW)
+    held, score = np.empty(max(2 * k, 64), np.int64), np.empty(1, np.float32)
     for query in range(first, last):
         start, stop = bounds[query], bounds[query + 1]
-        bound = weights[start:stop] * highest[terms[start:stop]]
-        total = bound.sum()
-        if total <= 0:
+        if start == stop:
             continue
-        magic = 3 * 2.0 ** np.ceil(np.log2(total))  # adding and taking it away again rounds to the grid
-        bound = (bound + magic) - magic
-        order = np.argsort(bound)  # the terms that matter least come first
-        few, heavy = terms[start:stop][order], weights[start:stop][order]
-        count = _search(offsets, docs, impacts, few, heavy, np.cumsum(bound[order]), magic, rank, prune, k, *room)
-        held = room[3]
+        score[0] = reached[query]
+        count = _search(
+            *(offsets, docs, impacts, terms[start:stop], weights[start:stop], np.cumsum(most[start:stop])),
+            *(magic[query], rank, prune, k, sums, found, partial, held, score, score.view(np.int32)),
+        )
         _best(held, count, k)
         kept = min(count, k)
         keys[query, :kept] = held[:kept]
 
 
 @njit(cache=True, nogil=True)
-def _search(offsets, docs, impacts, terms, weights, upto, magic, rank, prune, k, sums, found, partial, held):
-    """Put keys in `held`, the k best among them; how many. upto[i] is what the terms 0 to i can give together."""
+def _search(
+    offsets, docs, impacts, terms, weights, upto, magic, rank, prune, k, sums, found, partial, held, score, bits
+):
+    """Put keys in `held`, the k best among them; how many.
+
+    upto[i] is what the terms 0 to i can give together; at least k documents reach score[0], and `bits` are its bits.
+    """
     cursors, ends = offsets[terms], offsets[terms + 1]
     starts = cursors.copy()
-    score = np.empty(1, np.float32)
-    bits = score.view(np.int32)
-    count, lowest = 0, np.int64(0)
-    essential, floor = 0, 0.0  # the terms before `essential` cannot lift a document to `floor` by themselves
+    count, lowest = 0, (np.int64(bits[0]) << 32) - 1  # no key up to `lowest` is among the k best
+    floor = _below(score, bits)  # nor is a sum below `floor`; the terms before `essential` cannot reach it together
+    essential = _essential(upto, floor)
     while True:
         base = _next(docs, cursors, ends, essential)
         if base < 0:
             return count
-        seen = 0
-        for i in range(essential, len(terms)):
-            starts[i] = cursors[i]
-            cursors[i] = _add(docs, impacts, cursors[i], ends[i], base, weights[i], magic, sums)
-            seen += cursors[i] - starts[i]
-        need = floor - upto[essential - 1] if essential else floor
-        candidates = _gather(docs, starts, cursors, essential, base, seen, need, sums, found, partial)
-        for i in range(essential - 1, -1, -1):
+        first, seen = _fill(docs, impacts, weights, magic, starts, cursors, ends, essential, base, sums)
+        need = floor - upto[first - 1] if first else floor
+        if 8 * seen > WINDOW:
+            candidates = _gather_all(need, sums, found, partial)
+        else:
+            candidates = _gather_few(docs, starts, cursors, first, base, need, sums, found, partial)
+        for i in range(first - 1, -1, -1):
             candidates = _drop(found, partial, candidates, floor - upto[i])
             if candidates:
-                cursors[i] = _complete(
-                    docs, impacts, cursors[i], ends[i], base, weights[i], magic, candidates, sums, found, partial
-                )
-        for i in range(candidates):
-            score[0] = partial[i]
-            key = (np.int64(bits[0]) << 32) | rank[base + found[i]]
-            if key > lowest:
-                held[count] = key
-                count += 1
-                if count == len(held):
-                    _best(held, count, k)
-                    count, lowest = k, held[k - 1]
-                    if prune:
-                        bits[0] = (lowest >> 32) - 1  # a sum below this float cannot be rounded to the lowest score
-                        floor = np.float64(score[0])
-                        while essential < len(terms) - 1 and upto[essential] < floor:
-                            essential += 1
+                starts[i] = _seek(docs, starts[i], ends[i], base)
+                stop = _seek(docs, starts[i], ends[i], base + WINDOW)
+                _complete(docs, impacts, starts[i], stop, base, weights[i], magic, candidates, sums, found, partial)
+        before = lowest
+        count, lowest = _keep(base, candidates, found, partial, rank, k, held, count, lowest, score, bits)
+        if prune and lowest > before:
+            bits[0] = lowest >> 32
+            floor = _below(score, bits)
+            essential = _essential(upto, floor)
+
+
+@njit(cache=True, nogil=True)
+def _fill(docs, impacts, weights, magic, starts, cursors, ends, essential, base, sums):
+    """Add up the essential terms in the window, and others while they are short beside them.
+
+    The first term that was added up, and how many postings there were.
+    """
+    seen = 0
+    for i in range(essential, len(cursors)):
+        starts[i], cursors[i] = cursors[i], _seek(docs, cursors[i], ends[i], base + WINDOW)
+        seen += _add(docs, impacts, starts[i], cursors[i], base, weights[i], magic, sums)
+    for i in range(essential - 1, -1, -1):
+        starts[i] = _seek(docs, starts[i], ends[i], base)
+        cursors[i] = _seek(docs, starts[i], ends[i], base + WINDOW)
+        if cursors[i] - starts[i] > 2 * seen + 256:
+            return i + 1, seen
+        seen += _add(docs, impacts, starts[i], cursors[i], base, weights[i], magic, sums)
+    return 0, seen
+
+
+@njit(cache=True, nogil=True)
+def _keep(base, candidates, found, partial, rank, k, held, count, lowest, score, bits):
+    """Put the candidates with a key above `lowest` in `held`, cut to the best k whenever it is full."""
+    for i in range(candidates):
+        score[0] = partial[i]
+        key = (np.int64(bits[0]) << 32) | rank[base + found[i]]
+        if key > lowest:
+            held[count] = key
+            count += 1
+            if count == len(held):
+                _best(held, count, k)
+                count, lowest = k, held[k - 1]
+    return count, lowest
+
+
+@njit(cache=True, nogil=True)
+def _below(score, bits):
+    """The float32 before a score: no sum below it is rounded to the score."""
+    bits[0] = max(bits[0] - 1, 0)
+    return np.float64(score[0])
+
+
+@njit(cache=True, nogil=True)
+def _essential(upto, floor):
+    """How many terms cannot reach `floor` together; never all."""
+    return min(np.searchsorted(upto, floor), len(upto) - 1)
 
 
 @njit(cache=True, nogil=True)
@@ -172,31 +238,35 @@ def _next(docs, cursors, ends, essential):
 
 
 @njit(cache=True, nogil=True)
-def _add(docs, impacts, cursor, end, base, weight, magic, sums):
-    """Add a term's products to the sums of the window; where its postings go on after it."""
-    stop = _seek(docs, cursor, end, base + WINDOW)
-    for place in range(cursor, stop):
+def _add(docs, impacts, start, stop, base, weight, magic, sums):
+    """Add the products of a term's postings to the sums of the window; how many there are."""
+    for place in range(start, stop):
         sums[np.uint64(docs[place] - base)] += (weight * impacts[place] + magic) - magic
-    return stop
+    return stop - start
 
 
 @njit(cache=True, nogil=True)
-def _gather(docs, starts, cursors, essential, base, seen, need, sums, found, partial):
+def _gather_all(need, sums, found, partial):
     """Documents of the window whose sum is positive and not below `need`: places and sums. The sums are zero after."""
+    count, least = 0, max(need, 1e-300)
+    for first in range(0, WINDOW, 64):
+        some = np.int64(0)
+        for i in range(first, first + 64):
+            some |= np.int64(sums[i] >= least)
+        if some:
+            for i in range(first, first + 64):
+                found[count], partial[count] = i, sums[i]
+                count += sums[i] >= least
+    for i in range(WINDOW):
+        sums[i] = 0.0
+    return count
+
+
+@njit(cache=True, nogil=True)
+def _gather_few(docs, starts, cursors, first, base, need, sums, found, partial):
+    """The same by way of the postings that were added up, where these are few."""
     count = 0
-    if 8 * seen > WINDOW:
-        least = max(need, 1e-300)
-        for first in range(0, WINDOW, 16):
-            any_ = False
-            for i in range(first, first + 16):
-                any_ |= sums[i] >= least
-            if any_:
-                for i in range(first, first + 16):
-                    found[count], partial[count] = i, sums[i]
-                    count += sums[i] >= least
-        sums[:] = 0.0
-        return count
-    for term in range(essential, len(cursors)):
+    for term in range(first, len(cursors)):
         for cursor in range(starts[term], cursors[term]):
             place = docs[cursor] - base
             if sums[place] > 0:
@@ -217,10 +287,8 @@ def _drop(found, partial, candidates, need):
 
 
 @njit(cache=True, nogil=True)
-def _complete(docs, impacts, cursor, end, base, weight, magic, candidates, sums, found, partial):
-    """Add a term's products to the candidates' sums; where its postings in the window begin."""
-    start = _seek(docs, cursor, end, base)
-    stop = _seek(docs, start, end, base + WINDOW)
+def _complete(docs, impacts, start, stop, base, weight, magic, candidates, sums, found, partial):
+    """Add the products of a term's postings in the window to the candidates' sums."""
     if stop - start < 8 * candidates:
         for i in range(candidates):
             sums[found[i]] = partial[i]
@@ -230,12 +298,11 @@ def _complete(docs, impacts, cursor, end, base, weight, magic, candidates, sums,
                 sums[doc] += (weight * impacts[place] + magic) - magic
         for i in range(candidates):
             partial[i], sums[found[i]] = sums[found[i]], 0.0
-        return start
+        return
     for i in range(candidates):
         place = _seek(docs, start, stop, base + found[i])
         if place < stop and docs[place] == base + found[i]:
             partial[i] += (weight * impacts[place] + magic) - magic
-    return start
 
 
 @njit(cache=True, nogil=True)
@@ -253,6 +320,25 @@ def _seek(docs, cursor, end, doc):
         else:
             end = middle
     return cursor
+
+
+@njit(cache=True, nogil=True)
+def find_highest(offsets, impacts, depths, highest):
+    """Fill float64 [1 + depths, terms]: the highest impact of each term, and those at depths it has postings for."""
+    most = 0
+    for term in range(len(offsets) - 1):
+        most = max(most, offsets[term + 1] - offsets[term])
+    held = np.empty(most, impacts.dtype)
+    for term in range(len(offsets) - 1):
+        count = offsets[term + 1] - offsets[term]
+        for i in range(count):
+            held[i] = impacts[offsets[term] + i]
+            highest[0, term] = max(highest[0, term], held[i])
+        for i in range(len(depths) - 1, -1, -1):
+            if depths[i] <= count:
+                _best(held, count, depths[i])
+                highest[1 + i, term] = held[depths[i] - 1]
+                count = depths[i]
 
 
 @njit(cache=True, nogil=True)

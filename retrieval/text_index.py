@@ -96,13 +96,14 @@ class TextIndex:
         """int32 numbers of terms in a field, -1 for one that no document holds."""
         return self.vocabulary.find(_in_field(terms, self.fields, field))
 
-    def document_terms(self, rows: np.ndarray) -> list[dict[str, float]]:
+    def document_terms(self, rows: np.ndarray) -> list[Mapping[str, float]]:
         """Term -> how often, for each of these rows."""
         bounds, terms, frequencies = (self.files[f"forward_{name}"] for name in ("offsets", "terms", "values"))
         spans = [(int(bounds[row]), int(bounds[row + 1])) for row in rows]
         numbers = np.concatenate([terms[:0], *(terms[start:stop] for start, stop in spans)])
         words = iter(self.vocabulary.take(numbers))
-        return [dict(zip(islice(words, stop - start), frequencies[start:stop].tolist())) for start, stop in spans]
+        counts = (frequencies[start:stop].tolist() for start, stop in spans)
+        return [dict(zip(islice(words, len(count)), count, strict=True)) for count in counts]
 
 
 def _expect(folder: Path, about: Mapping[str, Any], corpus: Corpus, analyzer: Analyzer, fields: Sequence[str]) -> None:
@@ -130,7 +131,9 @@ def _build(corpus: Corpus, analyzer: Analyzer, folder: Path, fields: Sequence[st
         def bags(batch: tuple[pa.Array, pa.Array]) -> list[Bags]:
             return [_bags(analyzer.analyze(text)) for text in _texts(batch, fields)]
 
-        for found in _ahead(bags, tqdm(corpus.batches(), "documents", -(-len(corpus) // 4096), disable=len(corpus) < 100_000)):
+        for found in _ahead(
+            bags, tqdm(corpus.batches(), "documents", -(-len(corpus) // 4096), disable=len(corpus) < 100_000)
+        ):
             for field, (_, _, _, _, length) in enumerate(found):
                 lengths[field].append(length)
             counts, terms, tf = _together([_numbered(bag, vocabulary, fields, i) for i, bag in enumerate(found)])
@@ -181,8 +184,8 @@ def _together(bags: list[tuple[np.ndarray, ...]]) -> tuple[np.ndarray, ...]:
         return bags[0]
     document = np.concatenate([np.repeat(np.arange(len(counts)), counts) for counts, _, _ in bags])
     order = np.argsort(document, kind="stable")
-    counts = sum(counts for counts, _, _ in bags)
-    return counts, *(np.concatenate([bag[column] for bag in bags])[order] for column in (1, 2))  # type: ignore[return-value]
+    counts = np.sum([counts for counts, _, _ in bags], axis=0)
+    return counts, *(np.concatenate([bag[column] for bag in bags])[order] for column in (1, 2))
 
 
 def _ahead(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:

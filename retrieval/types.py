@@ -226,7 +226,9 @@ class TermStatistics:
 
     documents: int  # those with at least one term
     frequencies: Callable[[Sequence[str]], np.ndarray]  # -> int64 [n], documents that hold it; 0 where none does
-    idf: Callable[[Sequence[str]], np.ndarray]  # -> float64 [n], the weight its retriever gives a term of its own accord
+    idf: Callable[
+        [Sequence[str]], np.ndarray
+    ]  # -> float64 [n], the weight its retriever gives a term of its own accord
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,7 +18,9 @@ _FNV = (np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3))  # Fowler, Noll
 class Vocabulary:
     """Terms in the order in which they first came; term i is bytes[offsets[i]:offsets[i + 1]], UTF-8."""
 
-    def __init__(self, data: np.ndarray | None = None, offsets: np.ndarray | None = None, slots: np.ndarray | None = None):
+    def __init__(
+        self, data: np.ndarray | None = None, offsets: np.ndarray | None = None, slots: np.ndarray | None = None
+    ):
         """An empty vocabulary, or one that was written: its `table`, uint8, int64 [terms + 1] and int32."""
         self._data = np.zeros(1 << 16, np.uint8) if data is None else data
         self._offsets = np.zeros(1 << 12, np.int64) if offsets is None else offsets

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import Any, Literal
@@ -28,7 +28,9 @@ LUCENE = (
 class English:
     """Words by Unicode's rules, possessive 's off, lower case, no stop words, Porter's stems."""
 
-    def __init__(self, stemmer: Literal["porter"] | None = "porter", stopwords: Literal["lucene"] | list[str] = "lucene"):
+    def __init__(
+        self, stemmer: Literal["porter"] | None = "porter", stopwords: Literal["lucene"] | list[str] = "lucene"
+    ):
         """`stopwords` is Lucene's list of 33 words, or one's own in lower case; [] keeps every word."""
         self.stemmer = stemmer
         self.stopwords = LUCENE if stopwords == "lucene" else sorted(set(stopwords))
@@ -52,7 +54,9 @@ class English:
         starts, ends, counts = tokens(data, bounds, *tables())
         slots = 1 << max(8, (len(starts) // 2).bit_length())
         while True:
-            ids, size, terms, offsets = number(data, starts, ends, slots, lower_case(), self._stops.table, self.stemmer == "porter")
+            ids, size, terms, offsets = number(
+                data, starts, ends, slots, lower_case(), self._stops.table, self.stemmer == "porter"
+            )
             if size >= 0:
                 break
             slots *= 4
@@ -95,7 +99,11 @@ def number(text, starts, ends, slots, lower, stops, stemming):
             term_of[form] = EMPTY
             if length:
                 term_of[form], count = add_one(table, data, offsets, count, word, 0, length)
-            if known == room or len(form_data) - form_offsets[known] < len(word) or len(data) - offsets[count] < len(word):
+            if (
+                known == room
+                or len(form_data) - form_offsets[known] < len(word)
+                or len(data) - offsets[count] < len(word)
+            ):
                 return ids, -1, data[:0], offsets[:1]
         ids[token] = term_of[form]
     return ids, count, data[: offsets[count]].copy(), offsets[: count + 1].copy()

@@ -58,8 +58,8 @@ class Inverted:
         if not isinstance(queries, Sparse):
             raise TypeError(f"inverted searches sparse vectors, not {type(queries).__name__}")
         matrix: Any = queries.matrix
-        if matrix.shape[1] > len(self.impacts.highest):
-            wide = len(self.impacts.highest)
+        if matrix.shape[1] >= len(self.impacts.offsets):
+            wide = len(self.impacts.offsets) - 1
             raise ValueError(f"queries have {matrix.shape[1]} dimensions, the index {wide}: not of the same encoder")
         weights = matrix.data.astype(np.float64)
         if self.quantise is not None:

@@ -27,6 +27,8 @@ from retrieval.types import Feedback, Queries, Run, TermStatistics
 
 __all__ = ["BM25"]
 
+VERSION = 1  # of what is kept beside an index
+
 
 class BM25:
     """BM25 (Robertson and Zaragoza 2009) over title and text as one field, or over several with weights."""
@@ -52,14 +54,20 @@ class BM25:
         """Index the corpus, or open the index made before."""
         self.corpus = corpus
         self.terms = TextIndex.make(corpus, self.analyzer, folder / "terms", tuple(self.fields or (WHOLE,)))
-        made_with = json.dumps([asdict(self.weights), self.fields])
+        made_with = json.dumps([VERSION, asdict(self.weights), self.fields])
         weighed = self.terms.folder / f"impacts-{hashlib.sha256(made_with.encode()).hexdigest()[:16]}"
         if not weighed.is_dir():
             self._weigh(weighed)
         files = ArrayFiles(weighed)
         self.index = copy.copy(self.index)  # a recipe may share one between retrievers
         self.index.open(
-            Impacts(self.terms.offsets, self.terms.docs, files["impacts"], files["highest"]), corpus.ids.rank
+            Impacts(
+                self.terms.offsets,
+                self.terms.docs,
+                files["impacts"],
+                files["highest"].reshape(-1, len(self.terms.offsets) - 1),
+            ),
+            corpus.ids.rank,
         )
 
     def retrieve(self, queries: Queries, k: int) -> Run:
@@ -70,7 +78,9 @@ class BM25:
     def feedback(self, queries: Queries, run: Run) -> tuple[Queries, Feedback]:
         """The queries as counts of terms, and a handle on texts and terms of what was found."""
         if self.fields:
-            raise ValueError("terms for feedback come from one field: leave out `fields` of the retriever they come from")
+            raise ValueError(
+                "terms for feedback come from one field: leave out `fields` of the retriever they come from"
+            )
         found = Feedback(run, self.corpus.texts, self.terms.document_terms, statistics=self.statistics)
         return replace(queries, terms=self._counted(queries)), found
 
@@ -136,7 +146,7 @@ class BM25:
             impacts = found if len(terms.fields) == 1 else impacts + found
         with writing(folder) as part:
             part.write("impacts", impacts)
-            part.write("highest", Impacts.of(terms.offsets, terms.docs, impacts).highest)
+            part.write("highest", Impacts.of(terms.offsets, terms.docs, impacts).highest.ravel())
             part.finish({"weights": asdict(self.weights), "fields": self.fields})
 
 
