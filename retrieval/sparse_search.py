@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-__all__ = ["Impacts", "WeightedTerms", "search"]
+__all__ = ["Impacts", "Prepared", "WeightedTerms", "prepared", "rows_by_rank", "search", "unpack"]
 
 WINDOW = 4096  # documents whose sums are held at a time: they fit the first cache
 SHARE = 32  # queries that a thread takes at a time
@@ -56,7 +56,7 @@ def search(
     count = len(queries.bounds) - 1
     keys = np.full((count, k), LAST, np.int64)
     threads = threads or len(os.sched_getaffinity(0))
-    asked = _prepared(index, queries, k if prune else None)
+    asked = prepared(index, queries, k if prune else None)
 
     def part(first: int) -> None:
         last = min(first + SHARE, count)
@@ -73,7 +73,7 @@ def search(
     return unpack(keys, rows_by_rank(rank))
 
 
-class _Prepared(NamedTuple):
+class Prepared(NamedTuple):
     """Queries as the search wants them: of each, the terms that matter least come first."""
 
     bounds: np.ndarray  # int64 [queries + 1]
@@ -84,7 +84,8 @@ class _Prepared(NamedTuple):
     reached: np.ndarray  # float64 [queries], a score that at least k documents reach
 
 
-def _prepared(index: Impacts, queries: WeightedTerms, k: int | None) -> _Prepared:
+def prepared(index: Impacts, queries: WeightedTerms, k: int | None) -> Prepared:
+    """Queries for a search of depth k; None where no document is to be left out beforehand."""
     query = np.repeat(np.arange(len(queries.bounds) - 1), np.diff(queries.bounds))
     most = queries.weights * index.highest[0][queries.terms]
     total = np.bincount(query, most, len(queries.bounds) - 1)
@@ -96,7 +97,7 @@ def _prepared(index: Impacts, queries: WeightedTerms, k: int | None) -> _Prepare
     if k is not None and k <= DEPTHS[-1]:
         given = weights * index.highest[1 + np.searchsorted(DEPTHS, k)][terms]
         np.maximum.at(reached, query, (given + magic[query]) - magic[query])
-    return _Prepared(queries.bounds, terms, weights, most, magic, reached)
+    return Prepared(queries.bounds, terms, weights, most, magic, reached)
 
 
 @njit(cache=True, nogil=True)

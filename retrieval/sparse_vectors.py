@@ -19,7 +19,7 @@ from retrieval.shards import SHARD, Shards, begin, expect, opened, plain
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
-__all__ = ["SparseStore", "broken_weight", "document_contract", "encode_sparse", "refuse_broken"]
+__all__ = ["Quantised", "SparseStore", "broken_weight", "document_contract", "encode_sparse", "refuse_broken"]
 
 
 class SparseStore:
@@ -107,6 +107,29 @@ class SparseStore:
     @cached_property
     def _spans(self) -> list[tuple[int, int]]:
         return self._shards.spans()
+
+
+class Quantised:
+    """Weights times a scale, rounded to integers: the impacts that an impact index of Lucene holds (scale 100)."""
+
+    def __init__(self, store: SparseStore, scale: float):
+        """Of all vectors of a store."""
+        self.folder, self.shape = store.folder / f"quantised-{scale:g}", store.shape
+        self._store, self._scale = store, scale
+
+    def chunks(self) -> Iterator[csr_array]:
+        """int64 [documents of the shard, vocabulary], shard by shard in row order."""
+        return (quantised(block, self._scale) for block in self._store.chunks())
+
+
+def quantised(matrix: csr_array, scale: float) -> csr_array:
+    """The matrix times a scale, rounded to int64; what becomes 0 is gone."""
+    from scipy.sparse import csr_array
+
+    impacts = np.rint(matrix.data.astype(np.float64) * scale).astype(np.int64)
+    found = csr_array((impacts, matrix.indices.copy(), matrix.indptr.copy()), shape=matrix.shape)
+    found.eliminate_zeros()
+    return found
 
 
 def encode_sparse(corpus: Corpus, encoder: Encoder, folder: Path) -> SparseStore:

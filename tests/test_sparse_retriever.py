@@ -29,20 +29,13 @@ from tests.conftest import TEXTS
 class BruteForce:
     """Products of the whole vocabulary vectors in float64: the reference for the inverted index."""
 
-    def __init__(self, quantise=None):
-        self.scale = quantise
-
     def build(self, vectors, rank):
-        self.docs = np.concatenate([self._weights(block.toarray()) for block in vectors.chunks()])
+        self.docs = np.concatenate([block.toarray() for block in vectors.chunks()]).astype(np.float64)
         self.rank = rank
 
     def search(self, queries, k):
-        scores = self._weights(queries.matrix.toarray()) @ self.docs.T
+        scores = queries.matrix.toarray().astype(np.float64) @ self.docs.T
         return top_k(scores.astype(np.float32), self.rank, min(k, len(self.docs)), above=0.0)
-
-    def _weights(self, dense):
-        dense = dense.astype(np.float64)
-        return dense if self.scale is None else np.rint(dense * self.scale)
 
 
 @pytest.fixture(params=[BruteForce, Inverted], ids=["brute force", "inverted"])
@@ -85,7 +78,7 @@ def test_scores_are_the_products_of_the_full_vectors(corpus, encoder, retriever)
 
 
 def test_impacts_are_rounded_weights(corpus, encoder, index, tmp_path):
-    retriever = SparseRetriever(encoder, index(quantise=100))
+    retriever = SparseRetriever(encoder, index(), quantise=100)
     retriever.open(corpus, tmp_path / "cache")
     run = retriever.retrieve(QUERIES, 400)
     queries, docs = (

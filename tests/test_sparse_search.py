@@ -103,3 +103,19 @@ def test_no_queries_and_no_results_wanted():
     assert search(index, none, 2, rank)[0].shape == (0, 2)
     one = WeightedTerms(np.array([0, 1]), np.zeros(1, np.int32), np.ones(1))
     assert search(index, one, 0, rank)[0].shape == (1, 0)
+
+
+@pytest.mark.parametrize("impacts", ["integers", "floats"])
+def test_torch_gives_the_same_lists_to_the_last_bit(impacts):
+    from retrieval.torch_sparse import TorchSearch
+
+    matrix = collection(5, 3000, 40, impacts)
+    rng = np.random.default_rng(2)
+    weights = np.where(rng.random((50, 40)) < 0.2, rng.random((50, 40)), 0.0)
+    weights[7] = 0
+    rank, index, queries = rng.permutation(3000).astype(np.int32), postings(matrix), asked(weights)
+    for k in (1, 10, 2500):
+        rows, scores = search(index, queries, k, rank)
+        again = TorchSearch(index, rank, "cpu").search(queries, k)
+        np.testing.assert_array_equal(again[0], rows)
+        np.testing.assert_array_equal(again[1], scores)

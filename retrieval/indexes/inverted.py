@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -12,6 +13,9 @@ from retrieval.inversion import BLOCK, Inversion
 from retrieval.order import PAD
 from retrieval.sparse_search import Impacts, WeightedTerms, search
 from retrieval.types import Representations, Sparse
+
+if TYPE_CHECKING:
+    from retrieval.torch_sparse import TorchSearch
 
 __all__ = ["Inverted"]
 
@@ -25,22 +29,19 @@ class Inverted:
 
     def __init__(
         self,
-        quantise: float | None = None,
         ties: Literal["trec_eval", "lucene"] = "trec_eval",
         prune: bool = True,
         threads: int | None = None,
         device: str | None = None,
     ):
-        """`quantise` multiplies weights of documents and queries and rounds them to integers, as impact indexes of
-        Lucene hold them (100 for SPLADE). `device` searches with torch there instead. None for threads is all cores.
-        """
-        if quantise is not None and not quantise > 0:
-            raise ValueError(f"quantise is what weights are multiplied with before they are rounded, not {quantise}")
-        self.quantise, self.ties, self.prune, self.threads, self.device = quantise, ties, prune, threads, device
+        """None for threads is all cores. `device` searches with torch there instead, exhaustively."""
+        if device is not None and threads is not None:
+            raise ValueError("threads are the processor's: leave them out where a device is named")
+        self.ties, self.prune, self.threads, self.device = ties, prune, threads, device
 
     def build(self, vectors: Any, rank: np.ndarray) -> None:
-        """Index a SparseStore in its own folder, or open the index made before."""
-        folder = vectors.folder / ("inverted" if self.quantise is None else f"inverted-{self.quantise:g}")
+        """Index a SparseStore, or Quantised, in its own folder, or open the index made before."""
+        folder = vectors.folder / "inverted"
         if not folder.is_dir():
             self._build(vectors, folder)
         files = ArrayFiles(folder)
@@ -50,6 +51,7 @@ class Inverted:
 
     def open(self, impacts: Impacts, rank: np.ndarray) -> None:
         """Search these postings; `rank` is DocIds.rank."""
+        self.__dict__.pop("_on_device", None)
         self.impacts = impacts
         self.rank = np.asarray(rank) if self.ties == "trec_eval" else (len(rank) - 1 - rank).astype(np.int32)
 
@@ -61,10 +63,8 @@ class Inverted:
         if matrix.shape[1] >= len(self.impacts.offsets):
             wide = len(self.impacts.offsets) - 1
             raise ValueError(f"queries have {matrix.shape[1]} dimensions, the index {wide}: not of the same encoder")
-        weights = matrix.data.astype(np.float64)
-        if self.quantise is not None:
-            weights = np.rint(weights * self.quantise)
-        return self.find(WeightedTerms(matrix.indptr.astype(np.int64), matrix.indices.astype(np.int32), weights), k)
+        bounds, terms = matrix.indptr.astype(np.int64), matrix.indices.astype(np.int32)
+        return self.find(WeightedTerms(bounds, terms, matrix.data.astype(np.float64)), k)
 
     def find(self, queries: WeightedTerms, k: int) -> tuple[np.ndarray, np.ndarray]:
         """The same for terms given by their numbers. Raises ValueError for a weight that is negative or no number."""
@@ -76,21 +76,22 @@ class Inverted:
         if self.device is None:
             rows, scores = search(self.impacts, queries, k, self.rank, self.threads, self.prune)
         else:
-            from retrieval.torch_sparse import search_on
-
-            rows, scores = search_on(self.device, self.impacts, queries, k, self.rank)
+            rows, scores = self._on_device.search(queries, k)
         return (rows, scores) if self.ties == "trec_eval" else (rows, falling(rows, scores))
+
+    @cached_property
+    def _on_device(self) -> TorchSearch:
+        from retrieval.torch_sparse import TorchSearch
+
+        return TorchSearch(self.impacts, self.rank, str(self.device))
 
     def _build(self, vectors: Any, folder: Path) -> None:
         with writing(folder) as part:
             inversion = Inversion(part.folder, BLOCK)
             for chunk in vectors.chunks():
-                values = chunk.data
-                if self.quantise is not None:
-                    values = np.rint(values.astype(np.float64) * self.quantise).astype(np.int64)
-                inversion.add(np.diff(chunk.indptr).astype(np.int64), chunk.indices.astype(np.int32), values)
+                inversion.add(np.diff(chunk.indptr).astype(np.int64), chunk.indices.astype(np.int32), chunk.data)
             inversion.finish(part, vectors.shape[1])
-            part.finish({"documents": vectors.shape[0], "quantise": self.quantise})
+            part.finish({"documents": vectors.shape[0]})
 
 
 def falling(rows: np.ndarray, scores: np.ndarray) -> np.ndarray:

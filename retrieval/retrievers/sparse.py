@@ -13,7 +13,15 @@ import numpy as np
 from retrieval.corpus import Corpus
 from retrieval.protocols import Encoder, Index
 from retrieval.shards import key
-from retrieval.sparse_vectors import SparseStore, broken_weight, document_contract, encode_sparse, refuse_broken
+from retrieval.sparse_vectors import (
+    Quantised,
+    SparseStore,
+    broken_weight,
+    document_contract,
+    encode_sparse,
+    quantised,
+    refuse_broken,
+)
 from retrieval.types import Feedback, Queries, Run, Sparse, TermStatistics
 
 __all__ = ["SparseRetriever"]
@@ -26,12 +34,16 @@ class SparseRetriever:
     representations; else by what the encoder makes of their texts.
     """
 
-    def __init__(self, encoder: Encoder, index: Index, vectors: Path | None = None):
+    def __init__(self, encoder: Encoder, index: Index, vectors: Path | None = None, quantise: float | None = None):
         """The encoder gives Sparse and has a `vocabulary()`, the token of each column.
 
-        `vectors` is a folder that retrieval.encode wrote; None encodes into the cache, once.
+        `vectors` is a folder that retrieval.encode wrote; None encodes into the cache, once. `quantise` multiplies the
+        encoder's weights and rounds them to integers, as Lucene's impact indexes have them (100 for SPLADE); weights
+        that feedback gave a query stay as they are.
         """
-        self.encoder, self.index, self.vectors = encoder, index, vectors
+        if quantise is not None and not quantise > 0:
+            raise ValueError(f"quantise is what weights are multiplied with before they are rounded, not {quantise}")
+        self.encoder, self.index, self.vectors, self.quantise = encoder, index, vectors, quantise
         self.truncated_queries = 0  # of all that were encoded so far
         self.unknown_terms = 0  # of all terms that were searched so far
 
@@ -46,7 +58,7 @@ class SparseRetriever:
         self.vocabulary: Sequence[str] = self.encoder.vocabulary()  # type: ignore[attr-defined]
         self.id_of = {term: i for i, term in enumerate(self.vocabulary)}
         self.index = copy.copy(self.index)  # a recipe may share one between retrievers; each searches its own vectors
-        self.index.build(self.store, corpus.ids.rank)
+        self.index.build(Quantised(self.store, self.quantise) if self.quantise else self.store, corpus.ids.rank)
 
     def retrieve(self, queries: Queries, k: int) -> Run:
         """The k best documents that share a term with the query.
@@ -95,7 +107,7 @@ class SparseRetriever:
         if wide != len(self.vocabulary):
             raise ValueError(f"queries are {wide} wide, the vocabulary {len(self.vocabulary)}: not of the same encoder")
         refuse_broken(found.matrix, "query", queries.ids, self.vocabulary)
-        return found
+        return Sparse(quantised(found.matrix, self.quantise)) if self.quantise else found  # type: ignore[arg-type]
 
     def _from_terms(self, query_ids: Sequence[str], terms: Sequence[Mapping[str, float]]) -> Sparse:
         from scipy.sparse import csr_array
