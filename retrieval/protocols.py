@@ -11,12 +11,14 @@ import pyarrow as pa
 
 from retrieval.collection import Collection
 from retrieval.corpus import Corpus
+from retrieval.explanation import Explanation
 from retrieval.types import Feedback, Generation, Queries, Representations, Run, Terms
 
 __all__ = [
     "Analyzer",
     "Dataset",
     "Encoder",
+    "Explainer",
     "FeedbackSource",
     "Generator",
     "Index",
@@ -84,6 +86,14 @@ class FeedbackSource(Protocol):
 
     def feedback(self, queries: Queries, run: Run) -> tuple[Queries, Feedback]:
         """The queries in the form this retriever searches with, and the documents of the run."""
+
+
+@runtime_checkable
+class Explainer(Protocol):
+    """A retriever that can say what made its scores."""
+
+    def explain(self, queries: Queries, rows: np.ndarray) -> Explanation:
+        """What each term of the one query gives to the documents of these rows, int32 [documents]."""
 
 
 class Reformulator(Protocol):

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from eval import evaluate
+from eval.explanation_report import print_answer
 from eval.measures import parse
 from eval.report import figures, print_report
 from retrieval.cli import run
 from retrieval.collection import Collection
+from retrieval.explain import answered
 from retrieval.locate import cache_folder
 from retrieval.protocols import Dataset, Retriever
 from retrieval.run_file import write_run
@@ -28,11 +30,20 @@ def search(
     split: str = "test",
     k: int = 1000,
     measures: list[str] = MEASURES,  # noqa: B006 - read only
+    explain: str | list[str | int] | None = None,
     out: Path | None = None,
 ) -> dict[str, Any]:
-    """Write the k best documents for each query of a split to OUT/run.trec and OUT/run.parquet, and print measures."""
+    """Write the k best documents for each query of a split to OUT/run.trec and OUT/run.parquet, and print measures.
+
+    `explain=QUERY,DOCUMENT` instead prints what made the score of one document for one query, term by term, and why
+    others rank above it, and writes nothing; ids with a comma may be written as a list, explain='["q,1", "d 2"]'.
+    """
     collection = dataset.open()
     check(collection, split, measures, k)
+    if explain is not None:
+        answer = answered(collection, retriever, split, k, explain)
+        print_answer(answer)
+        return answer.to_dict()
     started = time.perf_counter()
     found = ranked(collection, retriever, split, k)
     seconds = time.perf_counter() - started

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -198,3 +198,91 @@ def _first_swap(corpus: Corpus, own: Scores, other: Scores, ours: np.ndarray, th
     }
     names = " and ".join(corpus.ids.take(pair))
     return f"rank {place + 1}, {names}: float32 steps apart {distance}"
+
+
+# --- feedback
+
+
+class FeedbackParity(NamedTuple):
+    """nDCG@10 of one query after feedback, and where a difference comes from."""
+
+    query: str
+    pyserini: float
+    lucene_ties: float  # ours with `ties: lucene`
+    house: float  # ours in the house order
+    cause: str  # of the difference with `ties: lucene`, or where there is none of that in the house order
+
+
+def compare_feedback(collection: Collection, split: str, model: Model, folder: Path) -> list[FeedbackParity]:
+    """FeedbackRetriever over BM25 against Pyserini's own searcher, both with Pyserini's defaults, per query."""
+    corpus, queries, qrels = collection.corpus, collection.queries(split), collection.qrels(split)
+    searcher = _pyserini(corpus, model, folder)
+    hits = searcher.batch_search(list(queries.texts), list(queries.ids), k=1000, threads=2)
+    lists = [[decode_id(hit.docid) for hit in hits[query]] for query in queries.ids]
+    own = {ties: _feedback(ties, model, corpus, folder) for ties in TIES}
+    runs = {ties: retriever.retrieve(queries, 1000) for ties, retriever in own.items()}
+    theirs, house, tied = (_ndcg(run, qrels) for run in (_run(corpus, queries.ids, lists), *runs.values()))
+    found = []
+    for place, query in enumerate(queries.ids):
+        wrong = [ties for ties, values in zip(TIES, (house, tied), strict=True) if _apart(values[query], theirs[query])]
+        cause = _why(own, wrong[-1], queries.take([place]), lists[place], searcher) if wrong else ""
+        found.append(FeedbackParity(query, theirs[query], tied[query], house[query], cause))
+    return found
+
+
+def _apart(value: float, other: float) -> bool:
+    return abs(value - other) > EQUAL
+
+
+def _pyserini(corpus: Corpus, model: Model, folder: Path) -> Any:
+    engine = Lucene(prf=model)  # for its index, which has document vectors
+    engine.open(corpus, folder)
+    searcher = jvm.pyserini_module("pyserini.search.lucene").LuceneSearcher(str(engine.folder))
+    searcher.set_bm25(0.9, 0.4)
+    getattr(searcher, f"set_{model}")()
+    return searcher
+
+
+def _feedback(ties: Ties, model: Model, corpus: Corpus, folder: Path) -> FeedbackRetriever:
+    retriever = FeedbackRetriever(BM25(index=Inverted(ties=ties)), MODELS[model]())
+    retriever.open(corpus, folder)
+    return retriever
+
+
+def _run(corpus: Corpus, ids: Sequence[str], lists: Sequence[Sequence[str]]) -> Run:
+    """Lists as they stand: Pyserini's scores are rounded, so each document's is taken to be its place from the end."""
+    wide = max(map(len, lists))
+    rows, scores = np.full((len(ids), wide), PAD, np.int32), np.full((len(ids), wide), -np.inf, np.float32)
+    for i, names in enumerate(lists):
+        rows[i, : len(names)], scores[i, : len(names)] = corpus.ids.rows(names), np.arange(wide, wide - len(names), -1)
+    return Run(ids, corpus.ids, rows, scores, "pyserini")
+
+
+def _ndcg(run: Run, qrels: Qrels) -> dict[str, float]:
+    found = evaluate(run, qrels, ["nDCG@10"])
+    return dict(zip(found.query_ids, found.values["nDCG@10"].tolist(), strict=True))
+
+
+def _why(
+    own: Mapping[Ties, FeedbackRetriever], ties: Ties, query: Queries, theirs: Sequence[str], searcher: Any
+) -> str:
+    """Whether feedback documents, terms, weights or the last order make the difference; `ties` is whose it is."""
+    first, same = (own[order].source.retrieve(query, 10).rows[0].tolist() for order in (ties, "lucene"))
+    if {*first} != {*same}:
+        return "equal scores where the first pass is cut: other feedback documents"
+    (terms,) = own[ties].model.reformulate(
+        *own[ties].documents.feedback(query, own[ties].source.retrieve(query, 50))
+    ).terms or ({},)
+    other = searcher.get_feedback_terms(query.texts[0]) or {}
+    if terms.keys() != other.keys():
+        return f"other terms: ours alone {sorted(terms.keys() - other.keys())}, theirs {sorted(other.keys() - terms)}"
+    apart = max(abs(weight - other[term]) for term, weight in terms.items())
+    if apart > EQUAL:
+        return f"other weights, by up to {apart:.2g}"
+    run = own[ties].retrieve(query, 1000).to_dict()[query.ids[0]]
+    step = max(after - before for before, after in pairwise(run.get(name, -np.inf) for name in theirs[:10]))
+    return (
+        f"scores of the second pass within {step:.1g} in the first ten"
+        if step > 0
+        else "equal scores in the second pass"
+    )

@@ -254,3 +254,27 @@ def test_figures_are_anserinis_to_four_digits(data, name, ties, fields, ndcg, re
     mean = evaluate(found, collection.qrels("test"), ["nDCG@10", "R@100"]).mean
     assert round(mean["nDCG@10"], 4) == ndcg
     assert recall is None or round(mean["R@100"], 4) == recall
+
+
+def test_rewritten_queries_score_what_their_authors_report_with_pyserini(data):
+    """Forty sets of long queries that language models wrote for SciFact, each with the nDCG@10 of its published run."""
+    import json
+
+    from eval import evaluate
+
+    collection = Folder(str(data / "scifact")).open()
+    retriever = BM25(index=Inverted(ties="lucene"))
+    retriever.open(collection.corpus, collection.corpus.folder.parent)
+    ids, qrels = collection.queries("test").ids, collection.qrels("test")
+    found, reported = {}, {}
+    for path in sorted((data / "querygym-expansions" / "beir-v1.0.0-scifact").glob("*.queries.tsv")):
+        texts, last = dict.fromkeys(ids, ""), ""
+        for line in path.read_text(encoding="utf-8").split("\n"):  # a text may go on over several lines
+            name, tab, text = line.partition("\t")
+            last, line = (name, text) if tab and name in texts else (last, f"\n{line}")
+            texts[last] = texts.get(last, "") + line
+        run = retriever.retrieve(Queries(list(ids), [texts[name] for name in ids]), 1000)
+        found[path.name] = round(evaluate(run, qrels, ["nDCG@10"]).mean["nDCG@10"], 4)
+        about = json.loads(path.with_name(path.name.replace(".queries.tsv", ".json")).read_text())
+        reported[path.name] = about["metrics"]["ndcg_cut_10"]
+    assert len(found) == 40 and found == reported

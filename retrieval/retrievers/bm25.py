@@ -18,9 +18,10 @@ import pyarrow as pa
 from retrieval.analyzers.english import English
 from retrieval.array_files import ArrayFiles, writing
 from retrieval.corpus import Corpus
+from retrieval.explanation import Explanation, FieldLengths, QueryTerm, picked, postings
 from retrieval.indexes.inverted import Inverted
 from retrieval.protocols import Analyzer
-from retrieval.similarity import BM25Weights, Variant
+from retrieval.similarity import BM25Weights, Variant, byte_length, length_byte
 from retrieval.sparse_search import Impacts, WeightedTerms
 from retrieval.text_index import WHOLE, TextIndex, bags
 from retrieval.types import Feedback, Queries, Run, TermStatistics
@@ -41,14 +42,14 @@ class BM25:
         delta: float | None = None,
         fields: dict[str, float] | None = None,
         analyzer: Analyzer | None = None,
-        index: Inverted = Inverted(),  # noqa: B008 - never changed
+        index: Inverted | None = None,
     ):
         """The defaults are Anserini's. `fields` weighs title and text apart, {title: 1, text: 1} is its multifield."""
         self.weights = BM25Weights(k1, b, variant, delta)
         odd = [name for name, weight in (fields or {}).items() if name not in ("title", "text") or not weight > 0]
         if odd or fields == {}:
             raise ValueError(f"fields are title and text with weights above 0, not {fields}")
-        self.fields, self.analyzer, self.index = fields, analyzer or English(), index
+        self.fields, self.analyzer, self.index = fields, analyzer or English(), index or Inverted()
 
     def open(self, corpus: Corpus, folder: Path) -> None:
         """Index the corpus, or open the index made before."""
@@ -83,6 +84,21 @@ class BM25:
             )
         found = Feedback(run, self.corpus.texts, self.terms.document_terms, statistics=self.statistics)
         return replace(queries, terms=self._counted(queries)), found
+
+    def explain(self, queries: Queries, rows: np.ndarray) -> Explanation:
+        """What each term of the one query gives to these documents, once per field; the impacts are the index's."""
+        (asked,) = self._counted(queries)
+        words, terms, found = pa.array(list(asked), pa.large_string()), [], []
+        for field, name in enumerate(self.terms.fields):
+            numbers = self.terms.numbers(words, field)
+            df = np.where(numbers < 0, 0, self.terms.document_frequencies[numbers])
+            idf = self.weights.idf(df, self.terms.holding(field))
+            for (term, weight), often, rare in zip(asked.items(), df.tolist(), idf.tolist(), strict=True):
+                terms.append(QueryTerm(term, weight, often, rare if often else None, name if self.fields else None))
+            found.append(numbers)
+        places = postings(self.terms.offsets, self.terms.docs, np.concatenate(found), rows)
+        counts, impacts = picked(self.terms.frequencies, places), picked(self.index.impacts.impacts, places)
+        return Explanation(terms, counts, impacts, self._lengths(rows), ties=self.index.ties)
 
     @cached_property
     def statistics(self) -> TermStatistics:
@@ -130,6 +146,16 @@ class BM25:
             return queries.terms
         lists = self.analyzer.analyze(pa.array(queries.texts, pa.large_string())).lists()
         return [dict(Counter(words)) for words in lists]
+
+    def _lengths(self, rows: np.ndarray) -> list[FieldLengths]:
+        """How long these documents are, and what the formula takes them for."""
+        found = []
+        for field, (name, weight) in enumerate((self.fields or {WHOLE: 1.0}).items()):
+            lengths = self.terms.lengths[field][rows]
+            counted = byte_length(length_byte(lengths)) if self.weights.variant == "lucene" else lengths
+            mean = self.terms.mean_length(field)
+            found.append(FieldLengths(name if self.fields else None, weight, lengths.tolist(), counted.tolist(), mean))
+        return found
 
     def _weigh(self, folder: Path) -> None:
         """Write the impact of every posting: this is where k1, b and the variant go in."""

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from retrieval.corpus import Corpus
-from retrieval.protocols import FeedbackSource, Reformulator, Retriever
+from retrieval.explanation import Explanation, FeedbackDocument, FeedbackPass, inexplicable
+from retrieval.protocols import Explainer, FeedbackSource, Reformulator, Retriever
 from retrieval.types import Feedback, Queries, Run
 
 __all__ = ["FeedbackRetriever"]
@@ -36,16 +40,29 @@ class FeedbackRetriever:
 
     def retrieve(self, queries: Queries, k: int) -> Run:
         """The second pass. Raises ValueError, before it, where the source lacks what the model needs."""
-        first = self.source.retrieve(queries, self.depth)
-        self._refuse_other_documents(first)
-        own, feedback = self.documents.feedback(queries, first)
-        self._refuse_lack(feedback)
+        own, feedback = self._first_pass(queries)
         found = self.retriever.retrieve(self.model.reformulate(own, feedback), k)
-        return replace(found, name=self._name(first, found))
+        return replace(found, name=self._name(feedback.run, found))
 
     def feedback(self, queries: Queries, run: Run) -> tuple[Queries, Feedback]:
         """That of the retriever, so that feedback can be stacked. Raises ValueError where it has none."""
         return _source(self.retriever).feedback(queries, run)
+
+    def explain(self, queries: Queries, rows: np.ndarray) -> Explanation:
+        """What the terms of the new query give to these documents, and what feedback made them of.
+
+        Raises ValueError where the retriever cannot explain.
+        """
+        if not isinstance(self.retriever, Explainer):
+            raise inexplicable(self.retriever)
+        own, feedback = self._first_pass(queries)
+        read: list[np.ndarray] = []
+        moved = self.model.reformulate(own, _noting(feedback, read))
+        explanation = self.retriever.explain(moved, rows)
+        before, after = own.terms[0] if own.terms else {}, moved.terms[0] if moved.terms else {}
+        documents = _read(feedback, np.concatenate([*read, np.zeros(0, np.int32)]), {**before, **after})
+        made = FeedbackPass(feedback.run.name, type(self.model).__name__, before, after, documents)
+        return replace(explanation, passes=(made, *explanation.passes))
 
     def provenance(self) -> dict[str, Any]:
         """What source and retriever are, for the manifest; the count of what was truncated is of both."""
@@ -56,6 +73,14 @@ class FeedbackRetriever:
         for part in parts.values():
             truncated.update({what: count for what, count in part.items() if what.startswith("truncated")})
         return parts | truncated
+
+    def _first_pass(self, queries: Queries) -> tuple[Queries, Feedback]:
+        """The queries as the source searches with them, and what it found."""
+        first = self.source.retrieve(queries, self.depth)
+        self._refuse_other_documents(first)
+        own, feedback = self.documents.feedback(queries, first)
+        self._refuse_lack(feedback)
+        return own, feedback
 
     def _name(self, first: Run, found: Run) -> str:
         """bm25+rm3, or dense+rm3+bm25 where another retriever than the source searches."""
@@ -89,3 +114,30 @@ def _source(retriever: Retriever) -> FeedbackSource:
 
 def _provenance(retriever: Retriever) -> dict[str, Any]:
     return retriever.provenance() if hasattr(retriever, "provenance") else {}
+
+
+def _noting(feedback: Feedback, read: list[np.ndarray]) -> Feedback:
+    """The same feedback, which notes the rows of the documents whose content it is asked for."""
+
+    def noted(content: Callable[[np.ndarray], Any] | None) -> Any:
+        def fetch(rows: np.ndarray) -> Any:
+            read.append(rows)
+            return content(rows)  # type: ignore[misc]
+
+        return content and fetch
+
+    return replace(feedback, texts=noted(feedback.texts), terms=noted(feedback.terms), vectors=noted(feedback.vectors))
+
+
+def _read(feedback: Feedback, rows: np.ndarray, words: Collection[str]) -> list[FeedbackDocument]:
+    """The documents that a model read, those of the first pass first and by rank, and which of the words they hold."""
+    rows = np.unique(rows).astype(np.int32)
+    first = {int(row): place for place, row in enumerate(feedback.run.rows[0])}
+    rows = np.array(sorted(rows.tolist(), key=lambda row: first.get(row, len(first) + row)), np.int32)
+    held = feedback.terms(rows) if feedback.terms else [{}] * len(rows)
+    found = []
+    for row, name, terms in zip(rows.tolist(), feedback.run.docs.take(rows), held, strict=True):
+        place, holds = first.get(row), {term: often for term, often in terms.items() if term in words}
+        rank, score = (None, None) if place is None else (place + 1, float(feedback.run.scores[0, place]))
+        found.append(FeedbackDocument(name, rank, score, holds))
+    return found

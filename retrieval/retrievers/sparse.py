@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from retrieval.corpus import Corpus
+from retrieval.explanation import Explanation, QueryTerm, inexplicable, picked, postings
+from retrieval.indexes.inverted import Inverted
 from retrieval.protocols import Encoder, Index
 from retrieval.shards import key
 from retrieval.sparse_vectors import (
@@ -81,6 +83,24 @@ class SparseRetriever:
             statistics=statistics,
         )
         return replace(queries, terms=terms, representations=None), found
+
+    def explain(self, queries: Queries, rows: np.ndarray) -> Explanation:
+        """The weight of each vocabulary entry in the one query, times that in these documents, as they are searched.
+
+        Raises ValueError for another index than inverted.
+        """
+        if not isinstance(self.index, Inverted):
+            raise inexplicable(self)
+        asked: Any = self._sparse(queries).matrix
+        offsets, docs, impacts, _ = self.index.impacts
+        unknown = [term for term in (queries.terms or [{}])[0] if term not in self.id_of]
+        terms = [
+            QueryTerm(self.vocabulary[i], float(weight), int(offsets[i + 1] - offsets[i]))
+            for i, weight in zip(asked.indices, asked.data, strict=True)
+        ] + [QueryTerm(term, queries.terms[0][term], 0) for term in unknown]  # type: ignore[index]
+        numbers = np.concatenate([asked.indices, np.full(len(unknown), -1)]).astype(np.int64)
+        weights = picked(impacts, postings(offsets, docs, numbers, rows))
+        return Explanation(terms, weights, weights, ties=self.index.ties)
 
     def provenance(self) -> dict[str, Any]:
         """What the vectors are, for the manifest."""
