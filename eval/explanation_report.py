@@ -49,7 +49,8 @@ def print_answer(answer: Answer, console: Console | None = None) -> None:
 def _standing(answer: Answer) -> str:
     asked = answer.documents[0]
     if asked.rank is None:
-        return "not found: its score is 0"
+        own = answer.explanation.total(0) > 0
+        return "left out, for its id is that of the query" if own else "not found: its score is 0"
     deep = f", below the {answer.k} that the recipe asks for" if asked.rank > answer.k else ""
     return f"rank {asked.rank}{deep}, score {asked.score:.9g}, the sum of these terms (in float32):"
 

@@ -31,7 +31,8 @@ def answered(collection: Collection, retriever: Retriever, split: str, k: int, a
     row = int(corpus.ids.rows([document])[0])
     retriever.open(corpus, cache_folder())
     run = _retrieved(collection, retriever, query, row, k)
-    rows = _compared(run, row)
+    left_out = collection.excludes_self and document == query_id  # it may score more than any
+    rows = np.array([row], np.int32) if left_out else _compared(run, row)
     explanation = explainer.explain(query, rows)
     documents = [_ranked(run, one.id, one.title, row) for one, row in zip(corpus.documents(rows), rows, strict=True)]
     _refuse_other_sums(documents, explanation)

@@ -7,12 +7,13 @@ the grid is 2^-51 of the highest score that is possible. Sums are rounded to flo
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
 from numba import njit
+
+from retrieval.compiled import cores, tell_first_use
 
 __all__ = ["Impacts", "Prepared", "WeightedTerms", "prepared", "rows_by_rank", "search", "unpack"]
 
@@ -55,7 +56,8 @@ def search(
     """
     count = len(queries.bounds) - 1
     keys = np.full((count, k), LAST, np.int64)
-    threads = threads or len(os.sched_getaffinity(0))
+    threads = threads or cores()
+    tell_first_use(search_some, "the search")
     asked = prepared(index, queries, k if prune else None)
 
     def part(first: int) -> None:

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -19,13 +19,14 @@ from numba import njit
 from tqdm import tqdm
 
 from retrieval.array_files import ArrayFiles, read_about, writing
+from retrieval.compiled import cores, tell_first_use
 from retrieval.corpus import Corpus
 from retrieval.inversion import BLOCK, Inversion
 from retrieval.protocols import Analyzer
 from retrieval.types import Terms
 from retrieval.vocabulary import Vocabulary
 
-__all__ = ["WHOLE", "TextIndex"]
+__all__ = ["WHOLE", "TextIndex", "count_terms"]
 
 VERSION = 1
 WHOLE = "title and text"  # the one field of an index without fields
@@ -33,7 +34,16 @@ _FIELD_END = "\x1f"  # stands between field and term in the vocabulary of an ind
 
 T = TypeVar("T")
 R = TypeVar("R")
-Bags = tuple[pa.Array, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+
+
+class Bags(NamedTuple):
+    """The different terms of each of several texts, one text after another."""
+
+    terms: pa.Array  # large_string, each term once
+    counts: np.ndarray  # int64 [texts], how many different terms each has
+    ids: np.ndarray  # int32, which
+    frequencies: np.ndarray  # int32, how often
+    lengths: np.ndarray  # int64 [texts], all terms of each
 
 
 class TextIndex:
@@ -46,7 +56,7 @@ class TextIndex:
         self.folder, self.files, self.fields = folder, files, tuple(fields)
         self.offsets, self.docs, self.frequencies = files["offsets"], files["docs"], files["values"]
         self.lengths = files["lengths"].reshape(len(fields), -1)  # int32 [fields, documents], terms in each
-        self.vocabulary = Vocabulary(files["term_bytes"], files["term_offsets"], files["term_slots"])
+        self.vocabulary = Vocabulary((files["term_slots"], files["term_bytes"], files["term_offsets"]))
 
     @classmethod
     def make(
@@ -122,35 +132,40 @@ def _expect(folder: Path, about: Mapping[str, Any], corpus: Corpus, analyzer: An
 
 
 def _build(corpus: Corpus, analyzer: Analyzer, folder: Path, fields: Sequence[str], block: int) -> None:
-    vocabulary, lengths = Vocabulary(), [[] for _ in fields]  # type: ignore[var-annotated]
+    tell_first_use(count_terms, "the indexer")
+    vocabulary = Vocabulary()
     with writing(folder) as part:
         inversion = Inversion(part.folder, block)
         terms_of, frequencies = part.writer("forward_terms", np.int32), part.writer("forward_values", np.int32)
-        per_document = []
-
-        def bags(batch: tuple[pa.Array, pa.Array]) -> list[Bags]:
-            return [_bags(analyzer.analyze(text)) for text in _texts(batch, fields)]
-
-        for found in _ahead(
-            bags, tqdm(corpus.batches(), "documents", -(-len(corpus) // 4096), disable=len(corpus) < 100_000)
-        ):
-            for field, (_, _, _, _, length) in enumerate(found):
-                lengths[field].append(length)
-            counts, terms, tf = _together([_numbered(bag, vocabulary, fields, i) for i, bag in enumerate(found)])
-            inversion.add(counts, terms, tf)
+        counts_of, lengths_of = [], []
+        for batch in _analysed(corpus, analyzer, fields):
+            counts, terms, often = _together([_numbered(bag, vocabulary, fields, i) for i, bag in enumerate(batch)])
+            inversion.add(counts, terms, often)
             terms_of.append(terms)
-            frequencies.append(tf)
-            per_document.append(counts)
+            frequencies.append(often)
+            counts_of.append(counts)
+            lengths_of.append(np.stack([bag.lengths for bag in batch]))
         if not len(vocabulary):
             raise ValueError(f"no document of {corpus.folder} has a term that could be indexed")
         inversion.finish(part, len(vocabulary))
-        part.write("forward_offsets", np.concatenate([[0], np.cumsum(np.concatenate(per_document))]))
-        part.write("lengths", np.concatenate([np.concatenate(parts) for parts in lengths]).astype(np.int32))
-        part.write("term_bytes", vocabulary.data)
-        part.write("term_offsets", vocabulary.offsets)
-        part.write("term_slots", vocabulary.table[0])
+        part.write("forward_offsets", np.concatenate([[0], np.cumsum(np.concatenate(counts_of))]))
+        part.write("lengths", np.concatenate(lengths_of, axis=1).astype(np.int32).ravel())
+        for name, array in zip(("term_slots", "term_bytes", "term_offsets"), vocabulary.whole, strict=True):
+            part.write(name, array)
         about = {"version": VERSION, "corpus": corpus.fingerprint, "fields": list(fields)}
         part.finish(about | {"analyzer": dict(analyzer.contract()), "documents": len(corpus)})
+
+
+def _analysed(corpus: Corpus, analyzer: Analyzer, fields: Sequence[str]) -> Iterator[list[Bags]]:
+    """The bags of each batch of documents, one per field, in order."""
+
+    def analysed(batch: tuple[pa.Array, pa.Array]) -> list[Bags]:
+        return [_bags(analyzer.analyze(text)) for text in _texts(batch, fields)]
+
+    with tqdm(total=len(corpus), desc="documents", unit=" documents", disable=len(corpus) < 100_000) as bar:
+        for batch in _ahead(analysed, corpus.batches()):
+            yield batch
+            bar.update(len(batch[0].lengths))
 
 
 def _texts(batch: tuple[pa.Array, pa.Array], fields: Sequence[str]) -> list[pa.Array]:
@@ -161,14 +176,13 @@ def _texts(batch: tuple[pa.Array, pa.Array], fields: Sequence[str]) -> list[pa.A
 
 
 def _bags(terms: Terms) -> Bags:
-    """The terms; per document how many different ones, which, and how often; and its length."""
-    counts, ids, frequencies = bags(terms.ids, terms.offsets, len(terms.terms))
-    return terms.terms, counts, ids, frequencies, np.diff(terms.offsets)
+    counts, ids, frequencies = count_terms(terms.ids, terms.offsets, len(terms.terms))
+    return Bags(terms.terms, counts, ids, frequencies, np.diff(terms.offsets))
 
 
 def _numbered(bag: Bags, vocabulary: Vocabulary, fields: Sequence[str], field: int) -> tuple[np.ndarray, ...]:
-    terms, counts, ids, frequencies, _ = bag
-    return counts, vocabulary.add(_in_field(terms, fields, field))[ids], frequencies
+    """Counts, terms as the vocabulary numbers them, and how often each."""
+    return bag.counts, vocabulary.add(_in_field(bag.terms, fields, field))[bag.ids], bag.frequencies
 
 
 def _in_field(terms: pa.Array, fields: Sequence[str], field: int) -> pa.Array:
@@ -190,18 +204,18 @@ def _together(bags: list[tuple[np.ndarray, ...]]) -> tuple[np.ndarray, ...]:
 
 def _ahead(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
     """Results in order, computed on all cores a few items ahead of their use."""
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         under_way: deque = deque()
         for item in items:
             under_way.append(pool.submit(function, item))
-            if len(under_way) > 4:
+            if len(under_way) > 2 * cores():
                 yield under_way.popleft().result()
         while under_way:
             yield under_way.popleft().result()
 
 
 @njit(cache=True, nogil=True)
-def bags(ids, offsets, terms):
+def count_terms(ids, offsets, terms):
     """Different terms per text int64 [n]; the terms int32, in the order in which they come; how often each, int32."""
     counts = np.zeros(len(offsets) - 1, np.int64)
     kept, frequencies, found = np.empty(len(ids), np.int32), np.empty(len(ids), np.int32), 0

@@ -18,37 +18,32 @@ _FNV = (np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3))  # Fowler, Noll
 class Vocabulary:
     """Terms in the order in which they first came; term i is bytes[offsets[i]:offsets[i + 1]], UTF-8."""
 
-    def __init__(
-        self, data: np.ndarray | None = None, offsets: np.ndarray | None = None, slots: np.ndarray | None = None
-    ):
-        """An empty vocabulary, or one that was written: its `table`, uint8, int64 [terms + 1] and int32."""
-        self._data = np.zeros(1 << 16, np.uint8) if data is None else data
-        self._offsets = np.zeros(1 << 12, np.int64) if offsets is None else offsets
-        self._slots = np.full(1 << 12, EMPTY, np.int32) if slots is None else slots
-        self.count = 0 if offsets is None else len(offsets) - 1
+    def __init__(self, whole: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None):
+        """An empty vocabulary, or one again whose `whole` was written."""
+        self._slots, self._data, self._offsets = whole or (
+            np.full(1 << 12, EMPTY, np.int32),
+            np.zeros(1 << 16, np.uint8),
+            np.zeros(1 << 12, np.int64),
+        )
+        self.count = len(whole[2]) - 1 if whole else 0
 
     def __len__(self) -> int:
         return self.count
 
     @property
-    def data(self) -> np.ndarray:
-        """uint8, the bytes of all terms."""
-        return self._data[: self._offsets[self.count]]
-
-    @property
-    def offsets(self) -> np.ndarray:
-        """int64 [terms + 1]."""
-        return self._offsets[: self.count + 1]
-
-    @property
     def table(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Slots, bytes and offsets, for compiled code."""
+        """Slots int32, bytes uint8 and offsets int64 with their spare room, for compiled code."""
         return self._slots, self._data, self._offsets
+
+    @property
+    def whole(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The same without spare room, to be written."""
+        return self._slots, self._data[: self._offsets[self.count]], self._offsets[: self.count + 1]
 
     @property
     def terms(self) -> pa.Array:
         """large_string [terms]."""
-        return strings(self.data, self.offsets)
+        return strings(*self.whole[1:])
 
     def add(self, terms: pa.Array) -> np.ndarray:
         """int32 ids of these terms; new ones are added in order."""

@@ -224,13 +224,15 @@ def test_idf_of_lucene_is_rounded_to_float32():
 
 
 def test_limit_small_gives_the_published_recall(data):
+    """R@2 0.978 with ties as Anserini has them, two thousandths more in trec_eval's order."""
     from eval import evaluate
 
     collection = Folder(str(data / "limit-small")).open()
-    retriever = BM25()
-    retriever.open(collection.corpus, collection.corpus.folder.parent)
-    found = retriever.retrieve(collection.queries("test"), 100)
-    assert evaluate(found, collection.qrels("test"), ["R@2"]).mean["R@2"] == pytest.approx(0.978, abs=0.001)
+    for ties, expected in (("lucene", 0.978), ("trec_eval", 0.98)):
+        retriever = BM25(index=Inverted(ties=ties))
+        retriever.open(collection.corpus, collection.corpus.folder.parent)
+        found = retriever.retrieve(collection.queries("test"), 100)
+        assert evaluate(found, collection.qrels("test"), ["R@2"]).mean["R@2"] == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize(

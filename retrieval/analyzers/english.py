@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numba import njit
 
+from retrieval.compiled import cores
 from retrieval.porter import stem
 from retrieval.types import Terms
 from retrieval.vocabulary import EMPTY, Vocabulary, add_one, slot_of, string_buffers, strings
@@ -42,7 +43,7 @@ class English:
         """The terms of each text, on all cores."""
         if len(texts) <= CHUNK:
             return self._analyze(texts)
-        with ThreadPoolExecutor() as pool:
+        with ThreadPoolExecutor(cores()) as pool:
             return joined(pool.map(self._analyze, (texts.slice(at, CHUNK) for at in range(0, len(texts), CHUNK))))
 
     def contract(self) -> Mapping[str, Any]:

@@ -23,7 +23,7 @@ from retrieval.indexes.inverted import Inverted
 from retrieval.protocols import Analyzer
 from retrieval.similarity import BM25Weights, Variant, byte_length, length_byte
 from retrieval.sparse_search import Impacts, WeightedTerms
-from retrieval.text_index import WHOLE, TextIndex, bags
+from retrieval.text_index import WHOLE, TextIndex, count_terms
 from retrieval.types import Feedback, Queries, Run, TermStatistics
 
 __all__ = ["BM25"]
@@ -126,7 +126,7 @@ class BM25:
         if queries.terms is not None:
             return self._weighted(queries)
         asked = self.analyzer.analyze(pa.array(queries.texts, pa.large_string()))
-        counts, terms, often = bags(asked.ids, asked.offsets, len(asked.terms))
+        counts, terms, often = count_terms(asked.ids, asked.offsets, len(asked.terms))
         numbers = np.stack([self.terms.numbers(asked.terms, field)[terms] for field in range(len(self.terms.fields))])
         return _known(counts, numbers, often)
 

@@ -59,7 +59,8 @@ class FeedbackRetriever:
         read: list[np.ndarray] = []
         moved = self.model.reformulate(own, _noting(feedback, read))
         explanation = self.retriever.explain(moved, rows)
-        before, after = own.terms[0] if own.terms else {}, moved.terms[0] if moved.terms else {}
+        before = own.terms[0] if own.terms else {}
+        after = moved.terms[0] if moved.terms else {term.term: term.weight for term in explanation.terms}
         documents = _read(feedback, np.concatenate([*read, np.zeros(0, np.int32)]), {**before, **after})
         made = FeedbackPass(feedback.run.name, type(self.model).__name__, before, after, documents)
         return replace(explanation, passes=(made, *explanation.passes))

@@ -78,7 +78,6 @@ def _notes(label: str, queries: Queries, found: list[SearchParity]) -> list[str]
         notes.append(
             f"{label}: other scores in {len(rounded)} lists, by up to {max(one.steps for _, one in rounded)} float32 steps; "
             f"{thrice} of these queries hold a term thrice, whose weight Lucene rounds before it is multiplied"
-            + (", and the others have fields, whose sums Lucene rounds before it adds them" if "title" in label else "")
         )
     return notes + [
         f"{label}: query {name!r}: {one.first}"
