@@ -58,15 +58,16 @@ def _standing(answer: Answer) -> str:
 def _terms(explanation: Explanation) -> Table:
     """The terms that the document holds, those that give most first, and their sum."""
     weights = ("before", "after") if explanation.passes else ("query",)
-    table = _table("term", *weights, "document", "df", "idf", "score")
+    rarity = ("df", "idf") if any(term.idf is not None for term in explanation.terms) else ("df",)
+    table = _table("term", *weights, "document", *rarity, "score")
     total, given = explanation.total(0), explanation.contributions[0]
     digits = decimals(total, 5)
     for i in sorted(np.flatnonzero(explanation.frequencies[0]).tolist(), key=lambda i: -given[i]):
         term = explanation.terms[i]
         before = [_weight(explanation.passes[0].before, term.term)] if explanation.passes else []
-        idf = "" if term.idf is None else f"{term.idf:.2f}"
-        shown = (f"{explanation.frequencies[0, i]:.4g}", str(term.df), idf, f"{given[i]:.{digits}f}")
-        _row(table, term.name, *before, f"{term.weight:.4g}", *shown)
+        rare = [str(term.df), "" if term.idf is None else f"{term.idf:.2f}"][: len(rarity)]
+        shown = [f"{term.weight:.4g}", f"{explanation.frequencies[0, i]:.4g}", *rare, f"{given[i]:.{digits}f}"]
+        _row(table, term.name, *before, *shown)
     table.add_section()
     _row(table, "sum", *[""] * (len(table.columns) - 2), f"{total:.{digits}f}")
     return table
@@ -150,12 +151,13 @@ def _compared(answer: Answer, there: int) -> Table:
     gaps, given, often = explanation.gaps(0, there), explanation.contributions, explanation.frequencies
     digits = decimals(float(gaps.sum()), 3)
     table = _table("term", "df", "here", "score", "there", "score", "difference")
-    order = [i for i in np.argsort(-np.abs(gaps), kind="stable") if gaps[i]]
-    for i in order[:APART]:
+    order = np.argsort(-np.abs(gaps), kind="stable")
+    differing = order[: min(APART, np.count_nonzero(gaps))]
+    for i in differing:
         pairs = [(f"{often[d, i]:.4g}", f"{given[d, i]:.{digits}f}") if often[d, i] else ("", "") for d in (0, there)]
         term = explanation.terms[i]
         _row(table, term.name, str(term.df), *pairs[0], *pairs[1], f"{gaps[i]:+.{digits}f}")
-    rest = order[APART:]
+    rest = [i for i in order[len(differing) :] if given[0, i] or given[there, i]]
     if rest:
         sums = [f"{given[d, rest].sum():.{digits}f}" for d in (0, there)]
         _row(table, f"{len(rest)} more", "", "", sums[0], "", sums[1], f"{gaps[rest].sum():+.{digits}f}")

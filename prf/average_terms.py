@@ -18,6 +18,7 @@ class AverageTerms:
     """
 
     needs = ("terms",)
+    writes = "terms"
 
     def __init__(self, fb_terms: int = 128, fb_docs: int = 8, max_df: float | None = 0.1):
         """`max_df` drops terms in more than that share of the documents from the documents, not from the query."""

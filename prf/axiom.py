@@ -29,6 +29,7 @@ class Axiom:
     """
 
     needs = ("terms",)
+    writes = "terms"
 
     def __init__(self, fb_terms: int = 20, fb_docs: int = 20, n: int = 30, beta: float = 0.4, seed: int = 42):
         """Anserini calls them top, R, N, beta and seed; n = 1 takes no random documents."""

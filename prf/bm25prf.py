@@ -29,6 +29,7 @@ class BM25PRF:
     """
 
     needs = ("terms",)
+    writes = "terms"
 
     def __init__(
         self, fb_terms: int = 20, fb_docs: int = 10, new_term_weight: float = 0.2, max_df: float | None = None

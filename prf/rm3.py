@@ -30,6 +30,7 @@ class RM3:
     """
 
     needs = ("terms",)
+    writes = "terms"
 
     def __init__(
         self,

@@ -22,6 +22,7 @@ class Rocchio:
     """
 
     needs = ("terms",)
+    writes = "terms"
 
     def __init__(
         self,

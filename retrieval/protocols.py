@@ -71,7 +71,10 @@ class Index(Protocol):
 
 
 class Retriever(Protocol):
-    """Ranks the documents of a corpus."""
+    """Ranks the documents of a corpus.
+
+    It may say what it `reads` of a query, the first that there is: "terms", "representations", "texts".
+    """
 
     def open(self, corpus: Corpus, folder: Path) -> None:
         """Build or re-use what searching needs, under `folder`, keyed by corpus and contract fingerprints."""
@@ -97,7 +100,7 @@ class Explainer(Protocol):
 
 
 class Reformulator(Protocol):
-    """Rewrites queries, with or without what a first pass found."""
+    """Rewrites queries, with or without what a first pass found; it may say what it `writes`, such as "terms"."""
 
     needs: Sequence[str]  # of Feedback: "texts", "terms", "vectors"; empty where it needs no first pass
 

@@ -57,7 +57,9 @@ class BM25Weights:
         found = np.empty(len(docs), np.float32)
         if self.variant == "lucene":
             k1, b, one = np.float32(self.k1), np.float32(self.b), np.float32(1)
-            norms = one / (k1 * ((one - b) + b * byte_length(np.arange(256)).astype(np.float32) / np.float32(mean)))
+            kept = byte_length(np.arange(256)).astype(np.float32)
+            with np.errstate(divide="ignore"):  # of length 0, where b is 1: no document with a term has it
+                norms = one / (k1 * ((one - b) + b * kept / np.float32(mean)))
             lucene(offsets, docs, counts, length_byte(lengths), norms.astype(np.float32), idf.astype(np.float32), found)
         else:
             norms = 1 - self.b + self.b * lengths / mean

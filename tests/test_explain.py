@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from itertools import pairwise
 
 import numpy as np
@@ -267,6 +268,14 @@ def test_what_is_printed_fits_80_columns_and_says_it_all(collect):
     assert all(float(one[-1]) >= float(two[-1]) for one, two in pairwise(cells[:-1]))
 
 
+def test_two_documents_are_compared_to_the_last_term(collect):
+    shown = printed(answered(collect(random_documents(), {"q": " ".join(WORDS)}), BM25(), "test", 100, "q,d7"))
+    lines = [line.split("│")[1:-1] for line in shown.split("why ")[1].splitlines() if line.startswith("│")]
+    for column in (3, 5, 6):
+        *parts, total = (float(line[column].strip() or 0) for line in lines)
+        assert sum(parts) == pytest.approx(total, abs=0.05)
+
+
 def test_brackets_in_terms_and_titles_are_no_markup(collect, tiny_mlm):
     collection = collect([("[b]", "[red]title", "[UNK] otter"), ("c", "", "otter")], {"[q]": "[bold]otter"})
     retriever = SparseRetriever(Splade(str(tiny_mlm), dtype="float32"), Inverted())
@@ -358,6 +367,15 @@ def test_explain_prints_the_answer_and_leaves_a_finished_experiment_alone(recipe
     assert sum(term["contribution"] for term in answer["terms"]) == pytest.approx(answer["score"], rel=1e-6)
     assert {one: one.read_bytes() for one in (tmp_path / "found").iterdir()} == before
     assert run(search, [path, "out=found"]) == results
+
+
+def test_a_run_of_before_there_was_explain_is_the_same_experiment(recipe, tmp_path):
+    results = run(search, [recipe("bm25"), "out=found"])
+    path = tmp_path / "found" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    assert manifest["recipe"].pop("explain") is None
+    path.write_text(json.dumps(manifest))
+    assert run(search, ["recipe.yaml", "out=found"]) == results
 
 
 def test_explain_needs_no_run_and_writes_none_and_asks_each_point_of_a_grid(recipe, tmp_path):

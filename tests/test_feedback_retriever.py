@@ -167,3 +167,15 @@ def test_a_first_pass_of_no_documents_is_refused():
 
 def test_a_recipe_finds_it_by_its_file():
     assert find(Retriever, "feedback") is FeedbackRetriever is find(FeedbackSource, "feedback")
+
+
+def test_a_retriever_that_would_lose_the_feedback_is_refused(tiny_model):
+    from prf.rm3 import RM3
+    from retrieval.encoders.transformer import Transformer
+    from retrieval.indexes.flat import Flat
+    from retrieval.retrievers.bm25 import BM25
+    from retrieval.retrievers.dense import DenseRetriever
+
+    dense = DenseRetriever(Transformer(str(tiny_model), pooling="mean"), Flat())
+    with pytest.raises(ValueError, match="RM3 writes terms, and DenseRetriever searches with representations or texts"):
+        FeedbackRetriever(BM25(), RM3(), dense)

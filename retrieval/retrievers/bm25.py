@@ -34,6 +34,8 @@ VERSION = 1  # of what is kept beside an index
 class BM25:
     """BM25 (Robertson and Zaragoza 2009) over title and text as one field, or over several with weights."""
 
+    reads = ("terms", "texts")
+
     def __init__(
         self,
         k1: float = 0.9,

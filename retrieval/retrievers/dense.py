@@ -19,6 +19,8 @@ __all__ = ["DenseRetriever"]
 class DenseRetriever:
     """Single-vector retrieval; queries that already carry vectors are searched as they are."""
 
+    reads = ("representations", "texts")
+
     def __init__(self, encoder: Encoder, index: Index, vectors: Path | None = None):
         """`vectors` is a folder that retrieval.encode wrote; None encodes into the cache, once."""
         self.encoder, self.index, self.vectors = encoder, index, vectors

@@ -24,10 +24,12 @@ class FeedbackRetriever:
     def __init__(self, source: Retriever, model: Reformulator, retriever: Retriever | None = None, depth: int = 50):
         """`depth` is of the first pass; `retriever` None searches with the source.
 
-        Raises ValueError for a source that has no feedback().
+        Raises ValueError for a source that has no feedback(), and for a retriever that does not read what the model
+        writes.
         """
         if depth < 1:
             raise ValueError(f"depth is {depth}; the first pass needs at least 1 document")
+        _refuse_unread(model, retriever or source)
         self.documents = _source(source)
         self.source, self.model, self.retriever, self.depth = source, model, retriever or source, depth
 
@@ -102,6 +104,15 @@ class FeedbackRetriever:
                 f"{type(self.model).__name__} needs {' and '.join(lacking)} of the feedback documents, which "
                 f"{type(self.source).__name__} does not give: choose another source or model"
             )
+
+
+def _refuse_unread(model: Reformulator, retriever: Retriever) -> None:
+    writes, reads = getattr(model, "writes", None), getattr(retriever, "reads", None)
+    if writes and reads and writes not in reads:
+        raise ValueError(
+            f"{type(model).__name__} writes {writes}, and {type(retriever).__name__} searches with {' or '.join(reads)} "
+            "of a query: the feedback would be lost; choose another model or retriever"
+        )
 
 
 def _source(retriever: Retriever) -> FeedbackSource:

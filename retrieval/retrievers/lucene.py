@@ -39,6 +39,8 @@ class Lucene:
     terms of the index with their weights.
     """
 
+    reads = ("terms", "texts")
+
     def __init__(
         self,
         k1: float = 0.9,

@@ -36,6 +36,8 @@ class SparseRetriever:
     representations; else by what the encoder makes of their texts.
     """
 
+    reads = ("terms", "representations", "texts")
+
     def __init__(self, encoder: Encoder, index: Index, vectors: Path | None = None, quantise: float | None = None):
         """The encoder gives Sparse and has a `vocabulary()`, the token of each column.
 
