@@ -315,10 +315,19 @@ class NoEncoder:
     """An encoder that must not be used."""
 
 
+class Untold:
+    """A model that does not say what it writes."""
+
+    needs = ()
+
+    def reformulate(self, queries, feedback):
+        return queries
+
+
 @pytest.mark.parametrize("within", [False, True], ids=["alone", "in feedback"])
 def test_a_retriever_that_cannot_explain_is_refused_before_anything_is_built(collect, within):
     dense = DenseRetriever(NoEncoder(), Flat())
-    retriever = FeedbackRetriever(BM25(), RM3(), dense) if within else dense
+    retriever = FeedbackRetriever(BM25(), Untold(), dense) if within else dense
     with pytest.raises(ValueError, match="DenseRetriever cannot explain a score term by term; bm25, sparse with"):
         answered(collect({"a": "otter"}, {"q": "otter"}), retriever, "test", 10, "q,a")
     if within:

@@ -110,8 +110,8 @@ def _refuse_unread(model: Reformulator, retriever: Retriever) -> None:
     writes, reads = getattr(model, "writes", None), getattr(retriever, "reads", None)
     if writes and reads and writes not in reads:
         raise ValueError(
-            f"{type(model).__name__} writes {writes}, and {type(retriever).__name__} searches with {' or '.join(reads)} "
-            "of a query: the feedback would be lost; choose another model or retriever"
+            f"{type(model).__name__} writes {writes}, and {type(retriever).__name__} searches with "
+            f"{' or '.join(reads)} of a query: the feedback would be lost; choose another model or retriever"
         )
 
 
