@@ -1,7 +1,7 @@
 """BM25 and term feedback beside bm25s and Pyserini, interleaved: `python scripts/bench/sparse.py --help`.
 
 Collections below RETRIEVAL_DATA, and a generated one (zipf.py), kept in --folder. Each figure is a median of rounds in
-which the systems take turns, after one call each that is not counted; the ratios hold where the figures do not.
+which the systems take turns, after two seconds each that are not counted; the ratios hold where the figures do not.
 Queries go from text to ranked lists. Pyserini's lists are timed as batch_search returns them, ids not read. Building
 is from text in memory (bm25s), an ingested corpus (ours) or files of records (Anserini, its own process and start
 included) to an index that can be searched, on all cores where a system can use them.
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import logging
 import resource
 import statistics
 import subprocess
@@ -43,6 +44,8 @@ from retrieval.retrievers.feedback import FeedbackRetriever
 from retrieval.types import Queries
 
 CORES = psutil.cpu_count() or 1
+QUERIES = 1000
+WARM, LEAST = 2.0, 0.2  # seconds of calls that are not counted, in which Java compiles, and of those of a round
 GENERATED = "zipf"
 PARTS = ("build", "tokens", "search", "feedback", "memory")
 SYSTEMS = ("ours", "bm25s", "pyserini")
@@ -76,11 +79,11 @@ class Case:
 
     @cached_property
     def queries(self) -> Queries:
-        """Every query of the file."""
+        """Those of the file, or as many of them at even distances as are timed."""
         found = {
             str(record["_id"]): record["text"] for _, record in read_jsonl(self.collection.folder / "queries.jsonl")
         }
-        return Queries(list(found), list(found.values()))
+        return _spread(Queries(list(found), list(found.values())), QUERIES)
 
     def records(self) -> Path:
         """Anserini's input, a file for each thread."""
@@ -132,6 +135,7 @@ class Bm25s:
         import bm25s
         import Stemmer
 
+        logging.getLogger("bm25s").setLevel(logging.WARNING)
         self.case, self.bm25s, self.stemmer = case, bm25s, Stemmer.Stemmer("porter")
 
     def tokenize(self, texts: list[str]) -> Any:
@@ -200,23 +204,18 @@ MADE: dict[str, Callable[[Case], Any]] = {"ours": Ours, "bm25s": Bm25s, "pyserin
 
 
 class Bench:
-    """Times works in turns and keeps a line of the table for each task."""
+    """Times works in turns and prints a line of the table for each task."""
 
     def __init__(self, rounds: int):
-        self.rounds, self.lines = (
-            rounds,
-            [
-                "| collection | task | x bm25s | x Pyserini | bars met | ours /s | bm25s /s | Pyserini /s | notes |",
-                "|---|---|---|---|---|---|---|---|---|",
-            ],
-        )
-        print("\n".join(self.lines), flush=True)
+        self.rounds = rounds
+        print("| collection | task | x bm25s | x Pyserini | bars met | ours /s | bm25s /s | Pyserini /s | notes |")
+        print(f"|{'---|' * 9}", flush=True)
 
     def compare(self, name: str, part: str, task: str, works: dict[str, Work]) -> None:
         """One task of one collection; a work whose name is no system's becomes a note."""
         speeds: dict[str, list[float]] = {system: [] for system in works}
         for work, _ in works.values():
-            work()
+            _seconds(work, WARM)
         for _ in range(self.rounds):
             for system, (work, count) in works.items():
                 speeds[system].append(count / _seconds(work))
@@ -230,7 +229,7 @@ class Bench:
         print(f"| {name} | {task} | {' | '.join([*cells, met, *figures, notes])} |", flush=True)
 
 
-def _seconds(work: Callable[[], Any], least: float = 0.2) -> float:
+def _seconds(work: Callable[[], Any], least: float = LEAST) -> float:
     """Seconds of one call, repeated where it is short."""
     calls, started = 0, time.perf_counter()
     while calls == 0 or time.perf_counter() - started < least:
@@ -297,8 +296,11 @@ def feedback(bench: Bench, case: Case, systems: dict[str, Any], fewer: int) -> N
 
 def _asked(case: Case, system: str, fewer: int) -> Queries:
     """Pyserini is given fewer queries of the generated collection."""
-    cut = fewer if system == "pyserini" and case.name == GENERATED else len(case.queries)
-    return case.queries.take(range(min(cut, len(case.queries))))
+    return _spread(case.queries, fewer if system == "pyserini" and case.name == GENERATED else QUERIES)
+
+
+def _spread(queries: Queries, most: int) -> Queries:
+    return queries.take(range(0, len(queries), -(-len(queries) // most)))
 
 
 def _threads(count: int) -> str:
@@ -307,6 +309,8 @@ def _threads(count: int) -> str:
 
 def memory(case: Case, systems: dict[str, Any], options: argparse.Namespace) -> None:
     """The most resident memory of each system while it builds, files it maps included, in a process of its own."""
+    if "pyserini" in systems:
+        case.records()
     for name in systems:
         same = ["--folder", str(options.folder), "--documents", str(options.documents), "--peak", name, case.name]
         output = subprocess.run([sys.executable, __file__, *same], capture_output=True, text=True, check=True).stdout
@@ -314,7 +318,7 @@ def memory(case: Case, systems: dict[str, Any], options: argparse.Namespace) -> 
 
 
 def peak(case: Case, system: str) -> float:
-    """GB that this process, or Java below it, held at most; records are written before, by `build` or `search`."""
+    """GB that this process, or Java below it, held at most."""
     with tempfile.TemporaryDirectory(dir=case.folder) as folder:
         MADE[system](case).build(Path(folder))
     if system == "pyserini":
