@@ -7,11 +7,14 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from typing import Literal
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from retrieval.types import Feedback, Queries, Run, TermStatistics
+from prf._combine import combine
+from retrieval.types import Feedback, Queries, Run, TermStatistics, TermVectors
 
 __all__ = [
     "LETTERS_AND_DIGITS",
@@ -20,6 +23,7 @@ __all__ = [
     "Vector",
     "best",
     "demand",
+    "directions",
     "fetched",
     "last",
     "positive",
@@ -35,6 +39,7 @@ Vector = Mapping[str, float]  # term -> weight
 LETTERS_AND_DIGITS = re.compile("[a-z0-9]+")
 LENGTHS = range(2, 21)  # characters of a term that may expand a query
 BLOCK = 4096  # documents whose terms are held at a time
+WELLFORMED, PASSES = 1, 2
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +49,7 @@ class TermFeedback:
     """A Feedback that has terms."""
 
     run: Run
-    terms: Callable[[np.ndarray], list[Vector]]
+    terms: Callable[[np.ndarray], Sequence[Vector]]
     statistics: TermStatistics
 
 
@@ -61,6 +66,18 @@ class TermFilter:
     def __post_init__(self) -> None:
         if self.max_df is not None and not 0 < self.max_df <= 1:
             raise ValueError(f"max_df is {self.max_df}; it is a share of the documents in (0, 1], or None for off")
+
+    def passing(self, terms: pa.Array, statistics: TermStatistics) -> np.ndarray:
+        """int8 [terms]: PASSES, WELLFORMED where only max_df keeps the term out, or 0."""
+        length = np.asarray(pc.utf8_length(terms))
+        fits = (length >= LENGTHS.start) & (length < LENGTHS.stop)
+        if self.pattern is not None:
+            fits &= np.asarray(pc.match_substring_regex(terms, f"^(?:{self.pattern.pattern})$"), bool)
+        found = fits.astype(np.int8) * WELLFORMED
+        words = terms.filter(pa.array(fits)).to_pylist()
+        passes = self.selective(words, statistics)
+        found[np.flatnonzero(fits)] += np.array([word in passes for word in words], np.int8)
+        return found
 
     def wellformed(self, term: str) -> bool:
         """Whether length and pattern let the term pass."""
@@ -94,37 +111,85 @@ def last(run: Run, depth: int) -> list[np.ndarray]:
     return [rows[rows >= 0][::-1][:depth] for rows in run.rows]
 
 
-def fetched(feedback: TermFeedback, rows: Sequence[np.ndarray]) -> Iterator[tuple[list[Vector], list[list[int]]]]:
+def fetched(feedback: TermFeedback, rows: Sequence[np.ndarray]) -> Iterator[tuple[TermVectors, list[list[int]]]]:
     """For some queries at a time: the terms of their documents, each document once, and each query's places there."""
     step = max(1, BLOCK // max(1, *map(len, rows), 1))
     for at in range(0, len(rows), step):
         block = rows[at : at + step]
         distinct, places = np.unique(np.concatenate(block), return_inverse=True)
         parts = np.split(places, np.cumsum([len(part) for part in block])[:-1])
-        yield feedback.terms(distinct.astype(np.int32)), [part.tolist() for part in parts]
+        yield TermVectors.of(feedback.terms(distinct.astype(np.int32))), [part.tolist() for part in parts]
 
 
 def vectors(
     feedback: TermFeedback, rows: Sequence[np.ndarray], keep: TermFilter, prepare: Callable[[Vector], Vector]
 ) -> Iterator[list[Vector]]:
-    """The documents of each query as `prepare` makes them of their filtered terms.
-
-    Warns, after the last query, where max_df has left queries without any term to expand them with.
-    """
+    """The documents of each query as `prepare` makes them of their filtered terms."""
     emptied = 0
     for documents, places in fetched(feedback, rows):
-        wellformed = [term for term in dict.fromkeys(chain.from_iterable(documents)) if keep.wellformed(term)]
-        kept, known = keep.selective(wellformed, feedback.statistics), set(wellformed)
-        prepared = [prepare({term: tf for term, tf in one.items() if term in kept}) for one in documents]
+        kept = keep.passing(documents.terms, feedback.statistics)
+        words = documents.terms.to_pylist()
+        prepared = []
+        for start, stop in zip(documents.offsets[:-1], documents.offsets[1:], strict=True):
+            entries = zip(documents.ids[start:stop].tolist(), documents.weights[start:stop].tolist(), strict=True)
+            prepared.append(prepare({words[i]: weight for i, weight in entries if kept[i] == PASSES}))
+        emptied += _emptied(documents, kept, places)
         for place in places:
-            found = [prepared[i] for i in place]
-            emptied += not any(found) and not all(known.isdisjoint(documents[i]) for i in place)
-            yield found
+            yield [prepared[i] for i in place]
+    _warn_of(emptied, len(rows), keep)
+
+
+def directions(
+    feedback: TermFeedback,
+    rows: Sequence[np.ndarray],
+    factors: Sequence[np.ndarray],
+    keep: TermFilter,
+    *,
+    each: int | None,
+    size: int,
+    order: Literal[1, 2],
+) -> Iterator[Vector]:
+    """The sum of each query's documents times their factors, cut to its `size` heaviest terms, its norm 1.
+
+    Before they are added up the documents are cut to `each` terms (None: to none) and normalised; norms are L1 or L2,
+    by `order`. Among equals the first in the alphabet is kept; terms of weight 0 or less are not.
+    """
+    emptied, at = 0, 0
+    for documents, places in fetched(feedback, rows):
+        kept = keep.passing(documents.terms, feedback.statistics)
+        emptied += _emptied(documents, kept, places)
+        alphabet = np.empty(len(kept), np.int32)
+        alphabet[np.asarray(pc.sort_indices(documents.terms))] = np.arange(len(kept))
+        bounds = np.cumsum([0, *map(len, places)])
+        place, factor = (
+            np.concatenate([np.zeros(0), *lists]).astype(dtype)
+            for lists, dtype in ((places, np.int64), (factors[at : at + len(places)], np.float64))
+        )
+        cut = documents.offsets, documents.ids, documents.weights
+        found, ids, weights = combine(*cut, kept == PASSES, alphabet, bounds, place, factor, each or 0, size, order)
+        words = documents.terms.take(pa.array(ids)).to_pylist()
+        heavy = weights.tolist()
+        for start, stop in zip(found[:-1].tolist(), found[1:].tolist(), strict=True):
+            yield dict(zip(words[start:stop], heavy[start:stop], strict=True))
+        at += len(places)
+    _warn_of(emptied, len(rows), keep)
+
+
+def _emptied(documents: TermVectors, kept: np.ndarray, places: Sequence[Sequence[int]]) -> int:
+    """How many queries have documents with terms, all of which max_df removes."""
+    lines = np.repeat(np.arange(len(documents)), np.diff(documents.offsets))
+    some, passing = (
+        np.bincount(lines[kept[documents.ids] >= least], minlength=len(documents)) > 0 for least in (WELLFORMED, PASSES)
+    )
+    return sum(bool(some[place].any() and not passing[place].any()) for place in map(np.asarray, places) if len(place))
+
+
+def _warn_of(emptied: int, queries: int, keep: TermFilter) -> None:
     if emptied:
         log.warning(
             "%d of %d queries are not expanded: max_df %s removes every term of their feedback documents, "
             "as it does in small collections; raise it, or set it to None",
-            *(emptied, len(rows), keep.max_df),
+            *(emptied, queries, keep.max_df),
         )
 
 

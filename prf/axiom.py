@@ -46,8 +46,8 @@ class Axiom:
         weights = _idf(given, found.statistics)
         terms: list[Vector] = []
         for documents, places in fetched(found, self._pools(found.run)):
-            kept = {term for term in set(chain.from_iterable(documents)) if WORD.fullmatch(term)}
-            words = [[term for term in one if term in kept] for one in documents]
+            kept = {term for term in documents.terms.to_pylist() if WORD.fullmatch(term)}
+            words = [[term for term in one if term in kept] for one in documents.dicts()]
             for place in places:
                 query = given[len(terms)]
                 terms.append(self._expanded(query, weights, [words[i] for i in place]) or query)

@@ -48,7 +48,8 @@ class BM25PRF:
         given, found = demand(self, queries, feedback)
         terms: list[Vector] = []
         for documents, places in fetched(found, best(found.run, self.fb_docs)):
-            held = [Counter(chain.from_iterable(documents[i] for i in place)) for place in places]
+            texts = documents.dicts()
+            held = [Counter(chain.from_iterable(texts[i] for i in place)) for place in places]
             block = given[len(terms) : len(terms) + len(places)]
             terms += self._block(block, held, list(map(len, places)), found.statistics)
         return replace(queries, terms=terms)

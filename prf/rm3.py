@@ -2,21 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from prf._vectors import (
-    LETTERS_AND_DIGITS,
-    TermFilter,
-    Vector,
-    best,
-    demand,
-    positive,
-    prune,
-    total,
-    unit_l1,
-    vectors,
-)
+from prf._vectors import LETTERS_AND_DIGITS, TermFilter, Vector, best, demand, directions, positive, total, unit_l1
 from retrieval.types import Feedback, Queries
 
 __all__ = ["RM3"]
@@ -52,16 +40,13 @@ class RM3:
     def reformulate(self, queries: Queries, feedback: Feedback | None) -> Queries:
         """The queries with new `terms`. Raises ValueError without the terms of queries and documents."""
         terms, found = demand(self, queries, feedback)
-        documents = vectors(found, best(found.run, self.fb_docs), self.keep, self._document)
-        scores = found.run.scores.tolist()
-        return replace(queries, terms=[self._mixed(*one) for one in zip(terms, documents, scores, strict=True)])
+        rows = best(found.run, self.fb_docs)
+        scores = [line[: len(row)] for line, row in zip(found.run.scores, rows, strict=True)]
+        models = directions(found, rows, scores, self.keep, each=self.fb_terms, size=self.fb_terms, order=1)
+        return replace(queries, terms=[self._mixed(*one) for one in zip(terms, models, strict=True)])
 
-    def _document(self, counts: Vector) -> Vector:
-        return unit_l1(prune(counts, self.fb_terms))
-
-    def _mixed(self, query: Vector, documents: Sequence[Vector], scores: Iterable[float]) -> Vector:
+    def _mixed(self, query: Vector, model: Vector) -> Vector:
         own = unit_l1(query)
-        model = unit_l1(prune(positive(total(zip(documents, scores, strict=False))), self.fb_terms))
         if not model:
             return own
         return positive(total([(own, self.original_query_weight), (model, 1 - self.original_query_weight)]))

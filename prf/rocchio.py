@@ -8,7 +8,7 @@ from itertools import repeat
 
 import numpy as np
 
-from prf._vectors import TermFeedback, TermFilter, Vector, best, demand, last, positive, prune, total, unit_l2, vectors
+from prf._vectors import TermFeedback, TermFilter, Vector, best, demand, directions, last, positive, total, unit_l2
 from retrieval.types import Feedback, Queries
 
 __all__ = ["Rocchio"]
@@ -54,8 +54,8 @@ class Rocchio:
 
     def _means(self, feedback: TermFeedback, rows: Sequence[np.ndarray]) -> Iterator[Vector]:
         """The mean of each query's documents; only its direction counts, so the sum does."""
-        for documents in vectors(feedback, rows, self.keep, unit_l2):
-            yield unit_l2(prune(total((one, 1.0) for one in documents), self.fb_terms))
+        ones = [np.ones(len(row)) for row in rows]
+        return directions(feedback, rows, ones, self.keep, each=None, size=self.fb_terms, order=2)
 
     def _moved(self, query: Vector, towards: Vector, away: Vector) -> Vector:
         own = unit_l2(query)

@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -23,7 +22,7 @@ from retrieval.compiled import cores, tell_first_use
 from retrieval.corpus import Corpus
 from retrieval.inversion import BLOCK, Inversion
 from retrieval.protocols import Analyzer
-from retrieval.types import Terms
+from retrieval.types import Terms, TermVectors
 from retrieval.vocabulary import Vocabulary
 
 __all__ = ["WHOLE", "TextIndex", "count_terms"]
@@ -106,14 +105,14 @@ class TextIndex:
         """int32 numbers of terms in a field, -1 for one that no document holds."""
         return self.vocabulary.find(_in_field(terms, self.fields, field))
 
-    def document_terms(self, rows: np.ndarray) -> list[Mapping[str, float]]:
+    def document_terms(self, rows: np.ndarray) -> TermVectors:
         """Term -> how often, for each of these rows."""
-        bounds, terms, frequencies = (self.files[f"forward_{name}"] for name in ("offsets", "terms", "values"))
-        spans = [(int(bounds[row]), int(bounds[row + 1])) for row in rows]
-        numbers = np.concatenate([terms[:0], *(terms[start:stop] for start, stop in spans)])
-        words = iter(self.vocabulary.take(numbers))
-        counts = (frequencies[start:stop].tolist() for start, stop in spans)
-        return [dict(zip(islice(words, len(count)), count, strict=True)) for count in counts]
+        bounds = self.files["forward_offsets"]
+        starts = bounds[rows]
+        offsets = np.concatenate([[0], np.cumsum(bounds[np.asarray(rows) + 1] - starts)]).astype(np.int64)
+        numbers, counts = gather(self.files["forward_terms"], self.files["forward_values"], starts, offsets)
+        used, ids = renumber(numbers, len(self.vocabulary))
+        return TermVectors(self.vocabulary.take(used), ids, counts, offsets)
 
 
 def _expect(folder: Path, about: Mapping[str, Any], corpus: Corpus, analyzer: Analyzer, fields: Sequence[str]) -> None:
@@ -231,3 +230,27 @@ def count_terms(ids, offsets, terms):
                 found += 1
         counts[number] = found - first
     return counts, kept[:found].copy(), frequencies[:found].copy()
+
+
+@njit(cache=True, nogil=True)
+def gather(terms, values, starts, offsets):
+    """Terms int32 and values float64 of documents, from where each starts, one document after another."""
+    numbers, counts = np.empty(offsets[-1], np.int32), np.empty(offsets[-1], np.float64)
+    for i in range(len(starts)):
+        for j in range(offsets[i + 1] - offsets[i]):
+            numbers[offsets[i] + j] = terms[starts[i] + j]
+            counts[offsets[i] + j] = values[starts[i] + j]
+    return numbers, counts
+
+
+@njit(cache=True, nogil=True)
+def renumber(numbers, most):
+    """The different numbers below `most`, as they come, and the place of each number among them: both int32."""
+    place, used, count = np.full(most, -1, np.int32), np.empty(min(len(numbers), most), np.int32), 0
+    ids = np.empty(len(numbers), np.int32)
+    for i in range(len(numbers)):
+        if place[numbers[i]] < 0:
+            place[numbers[i]], used[count] = count, numbers[i]
+            count += 1
+        ids[i] = place[numbers[i]]
+    return used[:count], ids

@@ -27,6 +27,7 @@ __all__ = [
     "Run",
     "Sparse",
     "TermStatistics",
+    "TermVectors",
     "Terms",
     "Tokens",
 ]
@@ -221,6 +222,49 @@ class Terms:
 
 
 @dataclass(frozen=True, eq=False)
+class TermVectors(Sequence[Mapping[str, float]]):
+    """Texts as weighted terms, packed: text i has ids[offsets[i]:offsets[i + 1]]; item i is its term -> weight."""
+
+    terms: pa.Array  # large_string, each term once
+    ids: np.ndarray  # int32 [all entries], places in `terms`, each once per text
+    weights: np.ndarray  # float64 [all entries]
+    offsets: np.ndarray  # int64 [n + 1]
+
+    @classmethod
+    def of(cls, texts: Sequence[Mapping[str, float]]) -> TermVectors:
+        """From term -> weight of each text."""
+        if isinstance(texts, TermVectors):
+            return texts
+        place: dict[str, int] = {}
+        ids = [place.setdefault(term, len(place)) for text in texts for term in text]
+        weights = [weight for text in texts for weight in text.values()]
+        offsets = np.cumsum([0, *map(len, texts)], dtype=np.int64)
+        return cls(pa.array(list(place), pa.large_string()), np.array(ids, np.int32), np.array(weights, float), offsets)
+
+    def dicts(self) -> list[Mapping[str, float]]:
+        """All texts at once, which is faster than one by one."""
+        words = self.terms.to_pylist()
+        return [
+            {words[i]: weight for i, weight in zip(self.ids[a:b].tolist(), self.weights[a:b].tolist(), strict=True)}
+            for a, b in zip(self.offsets[:-1], self.offsets[1:], strict=True)
+        ]
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, i):  # type: ignore[no-untyped-def, override]
+        """Term -> weight of text i; a list of them for a slice."""
+        if isinstance(i, slice):
+            return [self[j] for j in range(*i.indices(len(self)))]
+        if not -len(self) <= i < len(self):
+            raise IndexError(f"text {i} of {len(self)}")
+        span = slice(self.offsets[i % len(self)], self.offsets[i % len(self) + 1])
+        return dict(
+            zip(self.terms.take(pa.array(self.ids[span])).to_pylist(), self.weights[span].tolist(), strict=True)
+        )
+
+
+@dataclass(frozen=True, eq=False)
 class TermStatistics:
     """What a collection knows of terms; each function takes n terms and answers in order."""
 
@@ -241,7 +285,7 @@ class Feedback:
 
     run: Run
     texts: Callable[[np.ndarray], list[str]] | None = None
-    terms: Callable[[np.ndarray], list[Mapping[str, float]]] | None = None  # term -> how often (or how heavy)
+    terms: Callable[[np.ndarray], Sequence[Mapping[str, float]]] | None = None  # term -> how often, or how heavy
     vectors: Callable[[np.ndarray], np.ndarray] | None = None  # -> float32 [n, dimensions]
     statistics: TermStatistics | None = None  # of the collection that is searched, where there are terms
 

@@ -61,10 +61,9 @@ class Vocabulary:
         find_all(self._slots, self._data, self._offsets, data, offsets, ids)
         return ids
 
-    def take(self, numbers: np.ndarray) -> list[str]:
-        """The terms of these numbers."""
-        data, offsets = pick(self._data, self._offsets, numbers)
-        return strings(data, offsets).to_pylist()
+    def take(self, numbers: np.ndarray) -> pa.Array:
+        """The terms of these numbers, large_string."""
+        return strings(*pick(self._data, self._offsets, numbers))
 
     def _reserve(self, terms: int, size: int) -> None:
         """Room for so many more."""

@@ -212,7 +212,7 @@ def test_feedback_shows_terms_and_statistics(bm25):
     queries = Queries(["q"], ["otters on the bank, otter"])
     own, feedback = bm25.feedback(queries, bm25.retrieve(queries, 2))
     assert own.terms == [{"otter": 2, "bank": 1}]
-    assert feedback.terms(np.array([0, 3])) == [{"otter": 2, "river": 1}, {}]
+    assert list(feedback.terms(np.array([0, 3]))) == [{"otter": 2, "river": 1}, {}]
     assert feedback.statistics.documents == 4
     assert feedback.statistics.frequencies(["otter", "comet", "none"]).tolist() == [2, 1, 0]
     assert feedback.statistics.idf(["comet"]) == pytest.approx([math.log(1 + 3.5 / 1.5)])
