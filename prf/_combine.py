@@ -46,7 +46,7 @@ def combine(offsets, ids, weights, passes, alphabet, bounds, places, factors, ea
 
 @njit(cache=True, nogil=True)
 def _heaviest(ids, weights, passes, alphabet, size, best, weight_of):
-    """Fill the `size` heaviest positive entries that pass (all if 0), among equals the first in the alphabet; how many."""
+    """Fill the `size` (0: all) heaviest positive entries that pass, the first of the alphabet among equals; count."""
     count = 0
     for i in range(len(ids)):
         if not passes[ids[i]] or weights[i] <= 0:

@@ -18,7 +18,7 @@ from retrieval.compiled import cores, tell_first_use
 __all__ = ["Impacts", "Prepared", "WeightedTerms", "prepared", "rows_by_rank", "search", "unpack"]
 
 WINDOW = 4096  # documents whose sums are held at a time: they fit the first cache
-SHARE = 32  # queries that a thread takes at a time
+SHARES = 8  # lots of queries per thread
 LAST = np.iinfo(np.int64).min
 DEPTHS = np.array([10, 100, 1000])  # a term's impact at this rank is a score that as many documents reach
 
@@ -60,12 +60,14 @@ def search(
     tell_first_use(search_some, "the search")
     asked = prepared(index, queries, k if prune else None)
 
+    share = max(16, count // (SHARES * threads))
+
     def part(first: int) -> None:
-        last = min(first + SHARE, count)
+        last = min(first + share, count)
         search_some(*index[:3], *asked, first, last, rank, prune, keys)
         keys[first:last].sort(axis=1)
 
-    starts = range(0, count if k else 0, SHARE)
+    starts = range(0, count if k else 0, share)
     if threads == 1 or len(starts) < 2:
         for first in starts:
             part(first)
@@ -243,6 +245,11 @@ def _next(docs, cursors, ends, essential):
 @njit(cache=True, nogil=True)
 def _add(docs, impacts, start, stop, base, weight, magic, sums):
     """Add the products of a term's postings to the sums of the window; how many there are."""
+    if start < stop and docs[stop - 1] - docs[start] == stop - start - 1:  # every document of a range, as in a vector
+        place, given = sums[docs[start] - base :], impacts[start:stop]
+        for i in range(len(given)):
+            place[i] += (weight * given[i] + magic) - magic
+        return stop - start
     for place in range(start, stop):
         sums[np.uint64(docs[place] - base)] += (weight * impacts[place] + magic) - magic
     return stop - start
