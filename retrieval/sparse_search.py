@@ -167,7 +167,7 @@ def _search(
             return count
         first, seen = _fill(docs, impacts, weights, magic, starts, cursors, ends, essential, base, sums)
         need = floor - upto[first - 1] if first else floor
-        if 8 * seen > WINDOW:
+        if 4 * seen > WINDOW:
             candidates = _gather_all(need, sums, found, partial)
         else:
             candidates = _gather_few(docs, starts, cursors, first, base, need, sums, found, partial)
@@ -267,22 +267,23 @@ def _gather_all(need, sums, found, partial):
             for i in range(first, first + 64):
                 found[count], partial[count] = i, sums[i]
                 count += sums[i] >= least
-    for i in range(WINDOW):
-        sums[i] = 0.0
+        for i in range(first, first + 64):
+            sums[i] = 0.0
     return count
 
 
 @njit(cache=True, nogil=True)
 def _gather_few(docs, starts, cursors, first, base, need, sums, found, partial):
     """The same by way of the postings that were added up, where these are few."""
-    count = 0
+    count, least = 0, max(need, 1e-300)
     for term in range(first, len(cursors)):
         for cursor in range(starts[term], cursors[term]):
-            place = docs[cursor] - base
-            if sums[place] > 0:
-                found[count], partial[count] = place, sums[place]
-                count += sums[place] >= need
-                sums[place] = 0.0
+            place = np.uint64(docs[cursor] - base)
+            total = sums[place]
+            sums[place] = 0.0
+            if total >= least:
+                found[count], partial[count] = place, total
+                count += 1
     return count
 
 
@@ -318,6 +319,11 @@ def _complete(docs, impacts, start, stop, base, weight, magic, candidates, sums,
 @njit(cache=True, nogil=True)
 def _seek(docs, cursor, end, doc):
     """The first posting from `cursor` on whose document is not before `doc`: doubling steps, then halving ones."""
+    if cursor >= end or docs[cursor] >= doc:
+        return cursor
+    end = min(end, cursor + doc - docs[cursor])  # no further: documents ascend by one at least
+    if docs[end - 1] < doc:
+        return end
     step = 1
     while cursor + step < end and docs[cursor + step] < doc:
         cursor += step

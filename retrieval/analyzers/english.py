@@ -53,7 +53,8 @@ class English:
     def _analyze(self, texts: pa.Array) -> Terms:
         data, bounds = string_buffers(texts)
         starts, ends, counts = tokens(data, bounds, *tables())
-        slots = 1 << max(8, (len(starts) // 2).bit_length())
+        forms = min(len(starts), int(64 * len(starts) ** 0.5))  # rather many for such a text (Heaps' law)
+        slots = 1 << max(8, (2 * forms).bit_length())
         while True:
             ids, size, terms, offsets = number(
                 data, starts, ends, slots, lower_case(), self._stops.table, self.stemmer == "porter"
