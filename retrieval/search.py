@@ -15,7 +15,7 @@ from retrieval.cli import run
 from retrieval.collection import Collection
 from retrieval.explain import answered
 from retrieval.locate import cache_folder
-from retrieval.protocols import Dataset, Retriever
+from retrieval.protocols import COUNTED, Dataset, Retriever
 from retrieval.run_file import write_run
 from retrieval.types import Run
 
@@ -67,9 +67,9 @@ def check(collection: Collection, split: str, measures: Sequence[str], k: int = 
 
 
 def truncated(retriever: Retriever) -> dict[str, int]:
-    """How many documents and queries were longer than its encoder takes."""
+    """How many documents and queries were longer than its encoder takes, and what else it counts."""
     about = retriever.provenance() if hasattr(retriever, "provenance") else {}
-    return {what: count for what, count in about.items() if what.startswith("truncated")}
+    return {what: count for what, count in about.items() if what.startswith(COUNTED)}
 
 
 def ranked(collection: Collection, retriever: Retriever, split: str, k: int, folder: Path | None = None) -> Run:

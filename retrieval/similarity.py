@@ -8,6 +8,8 @@ from typing import Literal
 import numpy as np
 from numba import njit
 
+from retrieval.compiled import chosen
+
 __all__ = ["BM25Weights", "Variant", "byte_length", "length_byte"]
 
 Variant = Literal["lucene", "robertson", "atire", "bm25l", "bm25+"]
@@ -24,6 +26,7 @@ class BM25Weights:
     delta: float | None = None
 
     def __post_init__(self) -> None:
+        chosen("variant", self.variant, Variant)
         if self.k1 < 0 or not 0 <= self.b <= 1:
             raise ValueError(f"BM25 needs k1 >= 0 and 0 <= b <= 1, not k1 {self.k1} and b {self.b}")
         if self.delta is not None and self.variant not in DELTA:

@@ -7,7 +7,9 @@ the grid is 2^-51 of the highest score that is possible. Sums are rounded to flo
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +17,7 @@ from numba import njit
 
 from retrieval.compiled import cores, tell_first_use
 
-__all__ = ["Impacts", "Prepared", "WeightedTerms", "prepared", "rows_by_rank", "search", "unpack"]
+__all__ = ["Impacts", "Prepared", "Ties", "WeightedTerms", "prepared", "search", "unpack"]
 
 WINDOW = 4096  # documents whose sums are held at a time: they fit the first cache
 SHARES = 8  # lots of queries per thread
@@ -47,34 +49,48 @@ class WeightedTerms(NamedTuple):
     weights: np.ndarray  # float64
 
 
-def search(
-    index: Impacts, queries: WeightedTerms, k: int, rank: np.ndarray, threads: int | None = None, prune: bool = True
-) -> tuple[np.ndarray, np.ndarray]:
-    """Rows int32 and scores float32 [queries, k] of the documents with a positive score, best first, -1 pads.
+class Ties(NamedTuple):
+    """Which of several documents of equal score comes first: the one of the highest rank."""
 
-    `rank` int32 [documents], DocIds.rank, decides between equal scores: the higher comes first.
-    """
+    rank: np.ndarray  # int32 [documents], DocIds.rank or another order
+    rows: np.ndarray  # int32 [documents], the row of each rank
+
+    @classmethod
+    def of(cls, rank: np.ndarray) -> Ties:
+        """From the rank of each row."""
+        rows = np.empty(len(rank), np.int32)
+        rows[rank] = np.arange(len(rank), dtype=np.int32)
+        return cls(np.ascontiguousarray(rank, np.int32), rows)
+
+
+def search(
+    index: Impacts, queries: WeightedTerms, k: int, ties: Ties, threads: int | None = None, prune: bool = True
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows int32 and scores float32 [queries, k] of the documents with a positive score, best first, -1 pads."""
     count = len(queries.bounds) - 1
     keys = np.full((count, k), LAST, np.int64)
     threads = threads or cores()
     tell_first_use(search_some, "the search")
     asked = prepared(index, queries, k if prune else None)
-
-    share = max(16, count // (SHARES * threads))
+    share = max(8, count // (SHARES * threads))
 
     def part(first: int) -> None:
         last = min(first + share, count)
-        search_some(*index[:3], *asked, first, last, rank, prune, keys)
+        search_some(*index[:3], *asked, first, last, ties.rank, prune, keys)
         keys[first:last].sort(axis=1)
 
     starts = range(0, count if k else 0, share)
     if threads == 1 or len(starts) < 2:
-        for first in starts:
-            part(first)
+        list(map(part, starts))
     else:
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(part, starts))
-    return unpack(keys, rows_by_rank(rank))
+        list(_pool(threads, os.getpid()).map(part, starts))
+    return unpack(keys, ties.rows)
+
+
+@cache
+def _pool(threads: int, process: int) -> ThreadPoolExecutor:
+    """Threads that stay, since a few queries take no longer than starting some; a forked process has its own."""
+    return ThreadPoolExecutor(threads)
 
 
 class Prepared(NamedTuple):
@@ -105,16 +121,7 @@ def prepared(index: Impacts, queries: WeightedTerms, k: int | None) -> Prepared:
 
 
 @njit(cache=True, nogil=True)
-def rows_by_rank(rank):
-    """int32 [documents], the row of each rank."""
-    rows = np.empty(len(rank), np.int32)
-    for row in range(len(rank)):
-        rows[rank[row]] = row
-    return rows
-
-
-@njit(cache=True, nogil=True)
-def unpack(keys, rows_by_rank):
+def unpack(keys, row_of_rank):
     """Rows and scores of ascending keys, turned round."""
     rows, scores = np.empty(keys.shape, np.int32), np.empty(keys.shape, np.float32)
     bits = scores.view(np.int32)
@@ -124,7 +131,7 @@ def unpack(keys, rows_by_rank):
             if key == LAST:
                 rows[q, i], scores[q, i] = -1, -np.inf
             else:
-                rows[q, i], bits[q, i] = rows_by_rank[key & 0xFFFFFFFF], key >> 32
+                rows[q, i], bits[q, i] = row_of_rank[key & 0xFFFFFFFF], key >> 32
     return rows, scores
 
 

@@ -5,6 +5,7 @@ A shard is one file: int64 offsets [documents + 1], int32 vocabulary ids [entrie
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -47,6 +48,11 @@ class SparseStore:
     def entries(self) -> int:
         """How many weights there are in all."""
         return sum(sums["entries"] for sums in self._sums)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of those of the shards."""
+        return hashlib.sha256(" ".join(sums["sha256"] for sums in self._sums).encode()).hexdigest()
 
     @cached_property
     def frequencies(self) -> np.ndarray:
@@ -114,8 +120,8 @@ class Quantised:
 
     def __init__(self, store: SparseStore, scale: float):
         """Of all vectors of a store."""
-        self.folder, self.shape = store.folder / f"quantised-{scale:g}", store.shape
-        self._store, self._scale = store, scale
+        self.folder, self.shape = store.folder / f"quantised-{scale!r}", store.shape
+        self.digest, self._store, self._scale = store.digest, store, scale
 
     def chunks(self) -> Iterator[csr_array]:
         """int64 [documents of the shard, vocabulary], shard by shard in row order."""

@@ -68,7 +68,8 @@ class TextIndex:
     ) -> TextIndex:
         """Index the corpus in a folder below `folder`, named after all that determines it, or open the one made before.
 
-        Memory holds the vocabulary and one block of postings. Raises ValueError where no document has a term.
+        Memory holds the vocabulary, some bytes per document, a few batches and one
+        block of postings. Raises ValueError where no document has a term.
         """
         made_with = json.dumps([VERSION, dict(analyzer.contract()), list(fields)], sort_keys=True)
         name = f"{corpus.fingerprint[:16]}-{hashlib.sha256(made_with.encode()).hexdigest()[:16]}"

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from retrieval.sparse_search import Impacts, Prepared, WeightedTerms, prepared, rows_by_rank, unpack
+from retrieval.sparse_search import Impacts, Prepared, Ties, WeightedTerms, prepared, unpack
 
 __all__ = ["TorchSearch"]
 
@@ -20,27 +20,31 @@ CELLS = 1 << 24  # sums held at a time
 class TorchSearch:
     """Postings on a device."""
 
-    def __init__(self, index: Impacts, rank: np.ndarray, device: str):
-        """Copy the postings there. `rank` is the tie key. Raises ValueError where there is no such device."""
+    def __init__(self, index: Impacts, ties: Ties, device: str):
+        """Copy the postings there. Raises ValueError where there is no such device."""
         self.device = torch.device(device)
         if self.device.type == "cuda" and not torch.cuda.is_available():
             raise ValueError(f"device {device!r}: this machine, or this build of torch, has no CUDA device")
-        self.index, self.rank_of_row, self.rows_by_rank = index, self._there(rank), rows_by_rank(rank)
-        self.docs, self.impacts = self._there(index.docs), self._there(index.impacts)
+        self.index, self.rank, self.row_of_rank = index, self._there(ties.rank), ties.rows
+        self.docs, self.impacts = self._there(index.docs), self._there(_floats(index.impacts))
 
     def search(self, queries: WeightedTerms, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Rows int32 and scores float32 [queries, k] of the documents with a positive score, best first, -1 pads."""
-        count, documents = len(queries.bounds) - 1, len(self.rank_of_row)
+        count, documents = len(queries.bounds) - 1, len(self.rank)
         keys = np.full((count, k), np.iinfo(np.int64).min)
         asked = prepared(self.index, queries, None)
-        step = max(1, CELLS // documents)
-        for first in range(0, count if k else 0, step):
-            last = min(first + step, count)
+        postings = np.diff(self.index.offsets)[asked.terms]
+        before = np.concatenate([[0], np.cumsum(postings)])[asked.bounds]  # postings of the queries up to each
+        last = 0
+        while k and last < count:
+            first, most = last, max(1, CELLS // documents)
+            fitting = int(np.searchsorted(before, before[first] + CELLS // 4, "right")) - 1
+            last = min(max(fitting, first + 1), first + most, count)
             scores = self._scores(asked, first, last, documents)
             bits = scores.view(torch.int32).to(torch.int64) << 32
-            found = torch.where(scores > 0, bits | self.rank_of_row, np.iinfo(np.int64).min)
+            found = torch.where(scores > 0, bits | self.rank, np.iinfo(np.int64).min)
             keys[first:last] = found.topk(k, dim=1).values.flip(1).cpu().numpy()
-        return unpack(keys, self.rows_by_rank)
+        return unpack(keys, self.row_of_rank)
 
     def _scores(self, asked: Prepared, first: int, last: int, documents: int) -> Tensor:
         """float32 [queries, documents]: every posting of every term, summed where query and document are the same."""
@@ -60,3 +64,10 @@ class TorchSearch:
 
     def _there(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(np.array(array)).to(self.device)
+
+
+def _floats(impacts: np.ndarray) -> np.ndarray:
+    """Integers as floats that hold them: torch has no arithmetic for some kinds of integer."""
+    if impacts.dtype.kind == "f":
+        return impacts
+    return impacts.astype(np.float32 if impacts.max(initial=0) < 1 << 24 else np.float64)

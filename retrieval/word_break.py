@@ -114,7 +114,7 @@ class Automaton:
             distinct, finer = np.unique(seen, axis=0, return_inverse=True)
             if len(distinct) == len(set(same.tolist())):
                 break
-            same = finer
+            same = finer.reshape(-1)  # numpy 2.0.0 gives two dimensions
         first = [same.tolist().index(number) for number in range(len(distinct))]
         self.start = int(same[0])
         self.next = np.where(np.array(rows)[first] == DEAD, DEAD, same[np.array(rows)[first]]).astype(np.int8)
@@ -161,7 +161,7 @@ class Automaton:
 
 
 class Tables(NamedTuple):
-    """What `token_end` reads."""
+    """What `tokens` reads."""
 
     classes: np.ndarray  # uint8 [0x110000], class of each code point
     next: np.ndarray  # int8 [states, classes], DEAD where no token goes on

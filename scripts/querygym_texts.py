@@ -19,10 +19,12 @@ def main(queries: Path, run: Path, out: Path) -> None:
     for line in run.read_text(encoding="utf-8").split("\n"):  # a text may go on over several lines
         first, tab, rest = line.partition("\t")
         name, line = (first, rest) if tab and first in asked else (name, f" {line}")
+        if not name:
+            sys.exit(f"{run} begins with {line[:40]!r}, which is no query of {queries}")
         texts[name] = texts.get(name, "") + line
     with open(out, "w", encoding="utf-8") as file:
         for query, text in texts.items():
-            while text.lower().startswith(asked[query].lower()):
+            while asked[query] and text.lower().startswith(asked[query].lower()):
                 text = text[len(asked[query]) :].strip()
             file.write(json.dumps({"_id": query, "texts": [text]}, ensure_ascii=False) + "\n")
     print(f"{len(texts)} texts in {out}")

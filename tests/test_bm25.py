@@ -280,3 +280,45 @@ def test_rewritten_queries_score_what_their_authors_report_with_pyserini(data):
         about = json.loads(path.with_name(path.name.replace(".queries.tsv", ".json")).read_text())
         reported[path.name] = about["metrics"]["ndcg_cut_10"]
     assert len(found) == 40 and found == reported
+
+
+def test_a_field_that_is_empty_everywhere_changes_nothing(tmp_path):
+    corpus = build(tmp_path / "corpus", TEXTS)  # without titles
+    one, fields = BM25(), BM25(fields={"title": 1.0, "text": 1.0})
+    for retriever in (one, fields):
+        retriever.open(corpus, tmp_path / "cache")
+    asked = Queries(["q"], ["otter bank river"])
+    assert results(fields.retrieve(asked, 5)) == results(one.retrieve(asked, 5)) != {}
+
+
+def test_statistics_are_those_of_the_corpus_opened_last(tmp_path):
+    retriever = BM25()
+    for number, texts in enumerate((TEXTS, ["otter"] * 9)):
+        retriever.open(build(tmp_path / f"corpus{number}", texts), tmp_path / "cache")
+        retriever.statistics.idf(["otter"])
+    assert retriever.statistics.documents == 9 and retriever.mean_length == 1
+
+
+def test_fields_have_no_statistics_in_common(tmp_path):
+    retriever = BM25(fields={"title": 1.0, "text": 1.0})
+    retriever.open(build(tmp_path / "corpus", TEXTS), tmp_path / "cache")
+    for ask in (lambda: retriever.statistics, lambda: retriever.mean_length):
+        with pytest.raises(ValueError, match="terms for feedback come from one field: leave out `fields`"):
+            ask()
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (
+            lambda: BM25(variant="bm25plus"),
+            "variant is one of lucene, robertson, atire, bm25l, bm25\\+, not 'bm25plus'",
+        ),
+        (lambda: Inverted(ties="anserini"), "ties is one of trec_eval, lucene, not 'anserini'"),
+        (lambda: English(stemmer="krovetz"), "stemmer is one of porter, not 'krovetz'"),
+        (lambda: English(stopwords="english"), "stopwords is one of lucene, not 'english'"),
+    ],
+)
+def test_a_name_that_is_not_known_is_no_default(make, said):
+    with pytest.raises(ValueError, match=said):
+        make()

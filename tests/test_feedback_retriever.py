@@ -179,3 +179,15 @@ def test_a_retriever_that_would_lose_the_feedback_is_refused(tiny_model):
     dense = DenseRetriever(Transformer(str(tiny_model), pooling="mean"), Flat())
     with pytest.raises(ValueError, match="RM3 writes terms, and DenseRetriever searches with representations or texts"):
         FeedbackRetriever(BM25(), RM3(), dense)
+
+
+def test_a_source_and_a_retriever_that_read_text_otherwise_are_refused():
+    from prf.rm3 import RM3
+    from retrieval.analyzers.english import English
+    from retrieval.retrievers.bm25 import BM25
+
+    with pytest.raises(
+        ValueError, match="the source reads text by .*'porter'.*, the retriever by .*None.*same analyzer"
+    ):
+        FeedbackRetriever(BM25(), RM3(), BM25(analyzer=English(stemmer=None)))
+    FeedbackRetriever(BM25(), RM3(), BM25(k1=2.0))

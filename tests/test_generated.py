@@ -30,6 +30,9 @@ QUERIES = Queries(["a", "b", "c"], ["otter otter river", "salt", "comet"])
 class LowerCase:
     """Words in lower case."""
 
+    def contract(self):
+        return {"analyzer": "lower case"}
+
     def analyze(self, texts):
         lists = [text.lower().split() for text in texts.to_pylist()]
         words = list(dict.fromkeys(word for one in lists for word in one))

@@ -15,7 +15,7 @@ class Store:
     """Sparse vectors in memory, in two shards."""
 
     def __init__(self, folder, matrix):
-        self.folder, self.shape, self.matrix = folder, matrix.shape, matrix
+        self.folder, self.shape, self.matrix, self.digest = folder, matrix.shape, matrix, str(matrix.tolist())
 
     def chunks(self):
         half = len(self.matrix) // 2
@@ -66,9 +66,10 @@ def test_an_index_cut_short_is_an_error(index, tmp_path):
         Inverted().build(Store(tmp_path, MATRIX), RANK)
 
 
-def test_an_index_of_another_number_of_documents_is_refused(index, tmp_path):
-    with pytest.raises(ValueError, match="holds 5 documents, not 4: delete it"):
-        Inverted().build(Store(tmp_path, MATRIX[:4]), RANK[:4])
+@pytest.mark.parametrize("other", [MATRIX[:4], 2 * MATRIX], ids=["fewer", "heavier"])
+def test_an_index_of_other_vectors_is_refused(index, tmp_path, other):
+    with pytest.raises(ValueError, match="is not of the vectors beside it, or of another corpus: delete it"):
+        Inverted().build(Store(tmp_path, other), RANK[: len(other)])
 
 
 @pytest.mark.parametrize("weight", [-1.0, np.nan, np.inf])
@@ -122,3 +123,33 @@ def test_terms_without_documents_cost_nothing():
     index.open(Impacts.of(np.zeros(4, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32)), RANK)
     asked = WeightedTerms(np.array([0, 2]), np.array([0, 2], np.int32), np.ones(2))
     assert (index.find(asked, 3)[0] == -1).all()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_torch_reads_any_kind_of_impacts(dtype):
+    impacts = np.array([3, 255, 1, 2], dtype)
+    asked = WeightedTerms(np.array([0, 2, 3]), np.array([0, 1, 1], np.int32), np.array([1.5, 2.0, 1.0]))
+    found = []
+    for device in (None, "cpu"):
+        index = Inverted(device=device)
+        index.open(Impacts.of(np.array([0, 2, 4]), np.array([0, 3, 0, 1], np.int32), impacts), RANK)
+        found.append(index.find(asked, 5))
+    np.testing.assert_array_equal(found[0][0], found[1][0])
+    np.testing.assert_array_equal(found[0][1], found[1][1])
+    assert found[0][0][0].tolist() == [3, 0, 1, -1, -1] and found[0][1][0, 0] == 382.5
+
+
+def test_torch_takes_a_few_queries_at_a_time(monkeypatch):
+    from retrieval import torch_sparse
+
+    monkeypatch.setattr(torch_sparse, "CELLS", 20)
+    rng = np.random.default_rng(0)
+    impacts = Impacts.of(np.arange(0, 41, 10), np.tile(np.arange(10, dtype=np.int32), 4), rng.random(40).astype("f4"))
+    asked = WeightedTerms(np.array([0, 1, 1, 4, 6]), np.array([0, 1, 2, 3, 0, 3], np.int32), np.ones(6))
+    found = []
+    for device in (None, "cpu"):
+        index = Inverted(device=device)
+        index.open(impacts, np.arange(10, dtype=np.int32))
+        found.append(index.find(asked, 10))
+    np.testing.assert_array_equal(found[0][0], found[1][0])
+    np.testing.assert_array_equal(found[0][1], found[1][1])

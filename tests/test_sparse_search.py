@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retrieval.order import top_k
-from retrieval.sparse_search import WINDOW, Impacts, WeightedTerms, search
+from retrieval.sparse_search import WINDOW, Impacts, Ties, WeightedTerms, search
 
 
 def postings(matrix: np.ndarray) -> Impacts:
@@ -45,7 +45,7 @@ def test_the_best_are_those_of_the_whole_product(impacts, k, prune):
     rank = rng.permutation(len(matrix)).astype(np.int32)
     whole = (weights @ matrix.T.astype(np.float64)).astype(np.float32)
     expected = top_k(whole, rank, min(k, len(matrix)), above=0.0)
-    rows, scores = search(postings(matrix), asked(weights), min(k, len(matrix)), rank, prune=prune)
+    rows, scores = search(postings(matrix), asked(weights), min(k, len(matrix)), Ties.of(rank), prune=prune)
     np.testing.assert_array_equal(rows, expected[0])
     np.testing.assert_allclose(scores, expected[1], rtol=1e-6)
 
@@ -65,9 +65,9 @@ def test_pruning_and_threads_change_nothing(seed, documents, k, weight, impacts)
     weights = np.where(rng.random((65, 12)) < 0.4, rng.random((65, 12)) * weight, 0)
     rank = rng.permutation(documents).astype(np.int32)
     index, queries, k = postings(matrix), asked(weights), min(k, documents)
-    rows, scores = search(index, queries, k, rank, threads=1, prune=False)
+    rows, scores = search(index, queries, k, Ties.of(rank), threads=1, prune=False)
     for threads, prune in ((1, True), (2, True), (2, False)):
-        again = search(index, queries, k, rank, threads, prune)
+        again = search(index, queries, k, Ties.of(rank), threads, prune)
         np.testing.assert_array_equal(again[0], rows)
         np.testing.assert_array_equal(again[1], scores)
 
@@ -79,7 +79,7 @@ def test_the_order_of_the_terms_does_not_matter():
     terms = np.arange(30, dtype=np.int32)
     weights = np.random.default_rng(0).random(30)
     turned = [WeightedTerms(np.array([0, 30]), terms[::step], weights[::step]) for step in (1, -1)]
-    (rows, scores), (other, others) = (search(index, queries, 500, rank) for queries in turned)
+    (rows, scores), (other, others) = (search(index, queries, 500, Ties.of(rank)) for queries in turned)
     np.testing.assert_array_equal(rows, other)
     np.testing.assert_array_equal(scores, others)
 
@@ -91,7 +91,7 @@ def test_queries_without_terms_and_terms_without_documents_find_nothing():
         postings(matrix),
         WeightedTerms(np.array([0, 0, 1, 2]), np.array([1, 0], np.int32), np.array([1.0, 2.0])),
         2,
-        np.arange(4, dtype=np.int32),
+        Ties.of(np.arange(4, dtype=np.int32)),
     )
     assert rows.tolist() == [[-1, -1], [-1, -1], [2, -1]]
     assert scores[2, 0] == 2 and np.isneginf(scores[0]).all()
@@ -100,9 +100,9 @@ def test_queries_without_terms_and_terms_without_documents_find_nothing():
 def test_no_queries_and_no_results_wanted():
     index, rank = postings(np.ones((3, 1), np.float32)), np.arange(3, dtype=np.int32)
     none = WeightedTerms(np.zeros(1, np.int64), np.zeros(0, np.int32), np.zeros(0))
-    assert search(index, none, 2, rank)[0].shape == (0, 2)
+    assert search(index, none, 2, Ties.of(rank))[0].shape == (0, 2)
     one = WeightedTerms(np.array([0, 1]), np.zeros(1, np.int32), np.ones(1))
-    assert search(index, one, 0, rank)[0].shape == (1, 0)
+    assert search(index, one, 0, Ties.of(rank))[0].shape == (1, 0)
 
 
 @pytest.mark.parametrize("impacts", ["integers", "floats"])
@@ -115,7 +115,7 @@ def test_torch_gives_the_same_lists_to_the_last_bit(impacts):
     weights[7] = 0
     rank, index, queries = rng.permutation(3000).astype(np.int32), postings(matrix), asked(weights)
     for k in (1, 10, 2500):
-        rows, scores = search(index, queries, k, rank)
-        again = TorchSearch(index, rank, "cpu").search(queries, k)
+        rows, scores = search(index, queries, k, Ties.of(rank))
+        again = TorchSearch(index, Ties.of(rank), "cpu").search(queries, k)
         np.testing.assert_array_equal(again[0], rows)
         np.testing.assert_array_equal(again[1], scores)

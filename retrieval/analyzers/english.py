@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 from numba import njit
 
-from retrieval.compiled import cores
+from retrieval import porter, vocabulary, word_break
+from retrieval.compiled import chosen, cores, drop_stale
 from retrieval.porter import stem
 from retrieval.types import Terms
 from retrieval.vocabulary import EMPTY, Vocabulary, add_one, slot_of, string_buffers, strings
@@ -33,6 +34,10 @@ class English:
         self, stemmer: Literal["porter"] | None = "porter", stopwords: Literal["lucene"] | list[str] = "lucene"
     ):
         """`stopwords` is Lucene's list of 33 words, or one's own in lower case; [] keeps every word."""
+        chosen("stemmer", stemmer or "porter", Literal["porter"])
+        if isinstance(stopwords, str):
+            chosen("stopwords", stopwords, Literal["lucene"])
+        drop_stale(number, porter, vocabulary, word_break)
         self.stemmer = stemmer
         self.stopwords = LUCENE if stopwords == "lucene" else sorted(set(stopwords))
         odd = [word for word in self.stopwords if word != word.lower()]
@@ -67,19 +72,19 @@ class English:
 
     @cached_property
     def _stops(self) -> Vocabulary:
-        vocabulary = Vocabulary()
-        vocabulary.add(pa.array(self.stopwords, pa.large_string()))
-        return vocabulary
+        stops = Vocabulary()
+        stops.add(pa.array(self.stopwords, pa.large_string()))
+        return stops
 
 
 def joined(parts: Any) -> Terms:
     """Terms of several lots of texts as those of one."""
-    vocabulary, ids, counts = Vocabulary(), [], []
+    together, ids, counts = Vocabulary(), [], []
     for part in parts:
-        place = vocabulary.add(part.terms)
+        place = together.add(part.terms)
         ids.append(place[part.ids])
         counts.append(np.diff(part.offsets))
-    return Terms(vocabulary.terms, np.concatenate(ids), np.concatenate([[0], np.cumsum(np.concatenate(counts))]))
+    return Terms(together.terms, np.concatenate(ids), np.concatenate([[0], np.cumsum(np.concatenate(counts))]))
 
 
 @njit(cache=True, nogil=True)

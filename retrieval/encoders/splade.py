@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from retrieval.compiled import chosen
 from retrieval.model_files import check_sha256, choose_device, find_model, load_whole
 from retrieval.sparse_model import SparseModel, refuse_no_terms
 from retrieval.types import Sparse
@@ -55,6 +56,7 @@ class Splade:
         """
         refuse_no_terms(query_terms=query_terms, doc_terms=doc_terms)
         self.model, self.revision, self.sha256 = model, revision, sha256
+        chosen("queries", queries or "model", Literal["model", "idf", "binary"])
         self.queries, self.query_terms, self.doc_terms = queries, query_terms, doc_terms
         self.max_length, self.dtype, self.batch_tokens, self.device = max_length, dtype, batch_tokens, device
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from retrieval.array_files import ArrayFiles, writing
+from retrieval.compiled import chosen
 from retrieval.inversion import BLOCK, Inversion
 from retrieval.order import PAD
-from retrieval.sparse_search import Impacts, WeightedTerms, search
+from retrieval.sparse_search import Impacts, Ties, WeightedTerms, search
 from retrieval.types import Representations, Sparse
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class Inverted:
         device: str | None = None,
     ):
         """None for threads is all cores. `device` searches with torch there instead, exhaustively."""
+        chosen("ties", ties, Literal["trec_eval", "lucene"])
         if device is not None and threads is not None:
             raise ValueError("threads are the processor's: leave them out where a device is named")
         self.ties, self.prune, self.threads, self.device = ties, prune, threads, device
@@ -45,15 +47,17 @@ class Inverted:
         if not folder.is_dir():
             self._build(vectors, folder)
         files = ArrayFiles(folder)
-        if files.about["documents"] != len(rank):
-            raise ValueError(f"{folder} holds {files.about['documents']} documents, not {len(rank)}: delete it")
+        if (files.about["documents"], files.about["vectors"]) != (len(rank), vectors.digest):
+            raise ValueError(
+                f"{folder} is not of the vectors beside it, or of another corpus: delete it, it is built again"
+            )
         self.open(Impacts.of(files["offsets"], files["docs"], files["values"]), rank)
 
     def open(self, impacts: Impacts, rank: np.ndarray) -> None:
         """Search these postings; `rank` is DocIds.rank."""
         self.__dict__.pop("_on_device", None)
         self.impacts = impacts
-        self.rank = np.asarray(rank) if self.ties == "trec_eval" else (len(rank) - 1 - rank).astype(np.int32)
+        self.order = Ties.of(np.asarray(rank) if self.ties == "trec_eval" else len(rank) - 1 - np.asarray(rank))
 
     def search(self, queries: Representations, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Rows int32 and scores float32 [queries, min(k, documents)]: documents with a positive product, then -1."""
@@ -72,9 +76,9 @@ class Inverted:
         if len(bad):
             query = int(np.searchsorted(queries.bounds, bad[0], "right")) - 1
             raise ValueError(f"query {query}: the weight of a term is {queries.weights[bad[0]]}; weights are 0 or more")
-        k = min(k, len(self.rank))
+        k = min(k, len(self.order.rank))
         if self.device is None:
-            rows, scores = search(self.impacts, queries, k, self.rank, self.threads, self.prune)
+            rows, scores = search(self.impacts, queries, k, self.order, self.threads, self.prune)
         else:
             rows, scores = self._on_device.search(queries, k)
         return (rows, scores) if self.ties == "trec_eval" else (rows, falling(rows, scores))
@@ -83,7 +87,7 @@ class Inverted:
     def _on_device(self) -> TorchSearch:
         from retrieval.torch_sparse import TorchSearch
 
-        return TorchSearch(self.impacts, self.rank, str(self.device))
+        return TorchSearch(self.impacts, self.order, str(self.device))
 
     def _build(self, vectors: Any, folder: Path) -> None:
         with writing(folder) as part:
@@ -91,7 +95,7 @@ class Inverted:
             for chunk in vectors.chunks():
                 inversion.add(np.diff(chunk.indptr).astype(np.int64), chunk.indices.astype(np.int32), chunk.data)
             inversion.finish(part, vectors.shape[1])
-            part.finish({"documents": vectors.shape[0]})
+            part.finish({"documents": vectors.shape[0], "vectors": vectors.digest})
 
 
 def falling(rows: np.ndarray, scores: np.ndarray) -> np.ndarray:

@@ -8,7 +8,6 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from retrieval.types import Feedback, Queries, Run, TermStatistics
 
 __all__ = ["BM25"]
 
-VERSION = 1  # of what is kept beside an index
+VERSION = 2  # of what is kept beside an index
 
 
 class BM25:
@@ -80,10 +79,6 @@ class BM25:
 
     def feedback(self, queries: Queries, run: Run) -> tuple[Queries, Feedback]:
         """The queries as counts of terms, and a handle on texts and terms of what was found."""
-        if self.fields:
-            raise ValueError(
-                "terms for feedback come from one field: leave out `fields` of the retriever they come from"
-            )
         found = Feedback(run, self.corpus.texts, self.terms.document_terms, statistics=self.statistics)
         return replace(queries, terms=self._counted(queries)), found
 
@@ -102,9 +97,10 @@ class BM25:
         counts, impacts = picked(self.terms.frequencies, places), picked(self.index.impacts.impacts, places)
         return Explanation(terms, counts, impacts, self._lengths(rows), ties=self.index.ties)
 
-    @cached_property
+    @property
     def statistics(self) -> TermStatistics:
-        """Of the terms of the collection, where it is one field."""
+        """Of the terms of the collection. Raises ValueError where there are fields, which have each its own."""
+        self._refuse_fields()
 
         def frequencies(terms: Sequence[str]) -> np.ndarray:
             numbers = self.terms.numbers(pa.array(terms, pa.large_string()))
@@ -115,13 +111,20 @@ class BM25:
 
     @property
     def mean_length(self) -> float:
-        """Terms per document that has any."""
+        """Terms per document that has any. Raises ValueError where there are fields."""
+        self._refuse_fields()
         return self.terms.mean_length()
 
     def provenance(self) -> dict[str, Any]:
         """What the index is, for the manifest."""
         made_with = {"fields": self.fields, **self.analyzer.contract()}
         return {"index": str(self.terms.folder), **asdict(self.weights), **made_with}
+
+    def _refuse_fields(self) -> None:
+        if self.fields:
+            raise ValueError(
+                "terms for feedback come from one field: leave out `fields` of the retriever they come from"
+            )
 
     def _asked(self, queries: Queries) -> WeightedTerms:
         """The queries as numbers of terms in every field, their own terms where they carry some."""
@@ -165,6 +168,8 @@ class BM25:
         impacts = np.zeros(len(terms.docs), np.float32)
         field_of = terms.field_of_terms()
         for field, weight in enumerate((self.fields or {WHOLE: 1.0}).values()):
+            if not terms.holding(field):  # a field that is empty everywhere, such as titles that are not given
+                continue
             idf = weight * self.weights.idf(terms.document_frequencies, terms.holding(field))
             mean = terms.mean_length(field)
             found = self.weights.impacts(

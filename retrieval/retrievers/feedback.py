@@ -12,7 +12,7 @@ import numpy as np
 
 from retrieval.corpus import Corpus
 from retrieval.explanation import Explanation, FeedbackDocument, FeedbackPass, inexplicable
-from retrieval.protocols import Explainer, FeedbackSource, Reformulator, Retriever
+from retrieval.protocols import COUNTED, Explainer, FeedbackSource, Reformulator, Retriever
 from retrieval.types import Feedback, Queries, Run
 
 __all__ = ["FeedbackRetriever"]
@@ -30,6 +30,7 @@ class FeedbackRetriever:
         if depth < 1:
             raise ValueError(f"depth is {depth}; the first pass needs at least 1 document")
         _refuse_unread(model, retriever or source)
+        _refuse_other_terms(source, retriever or source)
         self.documents = _source(source)
         self.source, self.model, self.retriever, self.depth = source, model, retriever or source, depth
 
@@ -74,7 +75,7 @@ class FeedbackRetriever:
             parts["retriever"] = _provenance(self.retriever)
         truncated: Counter[str] = Counter()
         for part in parts.values():
-            truncated.update({what: count for what, count in part.items() if what.startswith("truncated")})
+            truncated.update({what: count for what, count in part.items() if what.startswith(COUNTED)})
         return parts | truncated
 
     def _first_pass(self, queries: Queries) -> tuple[Queries, Feedback]:
@@ -112,6 +113,16 @@ def _refuse_unread(model: Reformulator, retriever: Retriever) -> None:
         raise ValueError(
             f"{type(model).__name__} writes {writes}, and {type(retriever).__name__} searches with "
             f"{' or '.join(reads)} of a query: the feedback would be lost; choose another model or retriever"
+        )
+
+
+def _refuse_other_terms(source: Any, retriever: Any) -> None:
+    """Where both say how they read text: terms of one would not be found by the other."""
+    read, searched = (getattr(getattr(one, "retriever", one), "analyzer", None) for one in (source, retriever))
+    if read and searched and dict(read.contract()) != dict(searched.contract()):
+        raise ValueError(
+            f"the source reads text by {dict(read.contract())}, the retriever by {dict(searched.contract())}: "
+            "give both the same analyzer"
         )
 
 

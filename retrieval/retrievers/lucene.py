@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -90,10 +91,15 @@ class Lucene:
             self.bag = jvm.java_class("io.anserini.search.query.BagOfWordsQueryGenerator")()
 
     def retrieve(self, queries: Queries, k: int) -> Run:
-        """The k best documents that share a term with the query. Raises ValueError for documents of another corpus."""
+        """The k best documents that share a term with the query.
+
+        Raises ValueError for documents of another corpus, and for queries with terms where there are fields.
+        """
         if self.impact and queries.terms is None:
             raise ValueError("an index of impacts is searched by weighted terms, and these queries have none")
         depth = min(k, self.reader.numDocs())
+        if self.fields and queries.terms is not None:
+            raise ValueError("queries carry terms, which do not say of which field they are: leave out `fields`")
         terms = queries.terms or itertools.repeat(None)
         with jvm.ALONE:
             asked = [self._asked(text, weights) for text, weights in zip(queries.texts, terms, strict=False)]
@@ -241,11 +247,11 @@ def _order(descending: bool) -> Any:
 
 
 def _floats(weights: Mapping[str, float]) -> Any:
-    """A Java map to floats. Raises ValueError for a weight below 0, which Lucene has no meaning for."""
+    """A Java map to floats. Raises ValueError for a weight that is negative or no number."""
     number, mapped = jvm.java_class("java.lang.Float"), jvm.java_class("java.util.HashMap")()
     for term, weight in weights.items():
-        if weight < 0:
-            raise ValueError(f"term {term!r} weighs {weight}: Lucene takes weights from 0 on")
+        if not 0 <= weight < math.inf:
+            raise ValueError(f"term {term!r} weighs {weight}; weights are 0 or more, and finite")
         if weight:  # a clause of weight 0 would find documents that score 0
             mapped.put(term, number(float(weight)))
     return mapped
