@@ -125,8 +125,17 @@ def test_weighted_terms_are_searched_as_they_are(corpus, folder):
     )
     expected = {name: 0.5 * fox.get(name, 0) + 2 * dog.get(name, 0) for name in {*fox, *dog}}
     assert run.to_dict()["q"] == pytest.approx(expected)
-    with pytest.raises(ValueError, match="from 0 on"):
-        retriever.retrieve(Queries(["q"], [""], terms=[{"fox": -1.0}]), 10)
+    for weight in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="weights are 0 or more, and finite"):
+            retriever.retrieve(Queries(["q"], [""], terms=[{"fox": weight}]), 10)
+
+
+@needs_lucene
+def test_terms_that_name_no_field_are_refused_where_there_are_fields(corpus, folder):
+    retriever = Lucene(fields={"title": 1.0, "text": 1.0})
+    retriever.open(corpus, folder)
+    with pytest.raises(ValueError, match="terms, which do not say of which field they are: leave out `fields`"):
+        retriever.retrieve(Queries(["q"], [""], terms=[{"fox": 1.0}]), 10)
 
 
 @needs_lucene
