@@ -95,12 +95,13 @@ def _short(b, n):
 
 
 @njit(cache=True, nogil=True)
-def _ends(b, n, suffix):
-    size = np.int64(suffix[7])
-    if size > n:
+def _ends(b, n, rules, i):
+    """Whether b[:n] ends in the suffix of rule i."""
+    size = np.int64(rules[i, 0, 7])
+    if size > n or b[n - 1] != rules[i, 0, size - 1]:  # no views of the table: one costs more than the comparison
         return False
-    for i in range(size):
-        if b[n - size + i] != suffix[i]:
+    for j in range(size - 1):
+        if b[n - size + j] != rules[i, 0, j]:
             return False
     return True
 
@@ -109,7 +110,7 @@ def _ends(b, n, suffix):
 def _first(b, n, rules):
     """The first rule whose suffix b[:n] ends in, -1 for none."""
     for i in range(len(rules)):
-        if _ends(b, n, rules[i, 0]):
+        if _ends(b, n, rules, i):
             return i
     return -1
 
@@ -163,7 +164,7 @@ def _replace(b, n, rules):
 @njit(cache=True, nogil=True)
 def _remove(b, n):
     for i in range(len(_STEP4)):
-        if not _ends(b, n, _STEP4[i, 0]):
+        if not _ends(b, n, _STEP4, i):
             continue
         left = n - np.int64(_STEP4[i, 0, 7])
         ion = _STEP4[i, 0, 7] == 3 and _STEP4[i, 0, 1] == _O and _STEP4[i, 0, 0] == _I
