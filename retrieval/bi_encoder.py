@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import transformers
@@ -17,41 +16,28 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer
 
+from retrieval.adapters import virtual_tokens
 from retrieval.files import whole_folder
-from retrieval.model_files import check_length, has_weights, token_limit
+from retrieval.model_files import check_length, ends_with_eos
+from retrieval.sentence_folder import (
+    POOLING,
+    Settings,
+    check_weights,
+    modules_of,
+    read_settings,
+    write_json,
+    write_settings,
+)
 from retrieval.types import Pooling
 
-__all__ = ["BiEncoder", "Settings"]
+__all__ = ["BiEncoder", "Projection", "Settings", "check_weights", "pool", "prompt_length"]
 
-# Our names, and those of sentence-transformers from version 5.3 and before it.
-_POOLING = {
-    "cls": ("cls", "pooling_mode_cls_token"),
-    "mean": ("mean", "pooling_mode_mean_tokens"),
-    "last": ("lasttoken", "pooling_mode_lasttoken"),
-    "weighted_mean": ("weightedmean", "pooling_mode_weightedmean_tokens"),
-}
 _ACTIVATIONS = {
     "torch.nn.modules.activation.Tanh": nn.Tanh,
     "torch.nn.modules.activation.GELU": nn.GELU,
     "torch.nn.modules.activation.ReLU": nn.ReLU,
     "torch.nn.modules.linear.Identity": nn.Identity,
 }
-
-
-@dataclass(frozen=True)
-class Settings:
-    """All that turns text into a vector besides the weights."""
-
-    pooling: Pooling | None = None
-    normalize: bool | None = None
-    query_prompt: str | None = None
-    doc_prompt: str | None = None
-    max_length: int | None = None  # tokens, special tokens included
-    padding_side: Literal["left", "right"] | None = None
-
-    def over(self, other: Settings) -> Settings:
-        """These settings, and the other's where these are None."""
-        return replace(other, **{name: value for name, value in asdict(self).items() if value is not None})
 
 
 class Projection(nn.Module):
@@ -85,7 +71,7 @@ class Projection(nn.Module):
             "bias": self.linear.bias is not None,
             "activation_function": next(n for n, kind in _ACTIVATIONS.items() if isinstance(self.activation, kind)),
         }
-        _dump(folder / "config.json", about)
+        write_json(folder / "config.json", about)
         weights = {f"linear.{name}": value.contiguous() for name, value in self.linear.state_dict().items()}
         save_file(weights, folder / "model.safetensors")
 
@@ -93,17 +79,30 @@ class Projection(nn.Module):
 class BiEncoder(nn.Module):
     """Texts to vectors, float [texts, dimensions]."""
 
-    def __init__(self, transformer: Any, tokenizer: Any, settings: Settings, projections: Sequence[Projection] = ()):
+    def __init__(
+        self,
+        transformer: Any,
+        tokenizer: Any,
+        settings: Settings,
+        projections: Sequence[Projection] = (),
+        query_transformer: Any = None,
+    ):
+        """`query_transformer` is what queries pass where that differs from what documents do."""
         super().__init__()
         self.transformer, self.tokenizer, self.settings = transformer, tokenizer, settings
+        self.query_transformer = query_transformer
         self.projections = nn.ModuleList(projections)
         if settings.padding_side:
             tokenizer.padding_side = settings.padding_side
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
+        if settings.dimensions is not None and not 1 <= settings.dimensions <= self._full:
+            raise ValueError(f"dimensions is {settings.dimensions}, and the model's vectors have {self._full}")
 
     @classmethod
-    def load(cls, folder: Path, chosen: Settings, dtype: torch.dtype = torch.float32) -> BiEncoder:
+    def load(
+        cls, folder: Path, chosen: Settings, dtype: torch.dtype = torch.float32, append_eos: bool = False
+    ) -> BiEncoder:
         """The model of a Hugging Face or sentence-transformers folder; `chosen` overrules what the folder says.
 
         Raises FileNotFoundError for a folder without weights, ValueError where the folder names no pooling and
@@ -111,19 +110,26 @@ class BiEncoder(nn.Module):
         """
         check_weights(folder)
         transformers.utils.logging.disable_progress_bar()  # of loading 100 tensors, which takes no time
-        modules = _modules(folder)
+        modules = modules_of(folder)
         tokenizer = AutoTokenizer.from_pretrained(folder / modules[0]["path"])
+        if append_eos:
+            ends_with_eos(tokenizer)
         transformer = AutoModel.from_pretrained(folder / modules[0]["path"], dtype=dtype)
-        settings = chosen.over(_read_settings(folder, modules, tokenizer, transformer.config))
+        transformer.config.use_cache = False  # a decoder would keep keys and values of every token
+        settings = chosen.over(read_settings(folder, modules, tokenizer, transformer.config))
         check_length(folder, settings.max_length, transformer.config)
         if settings.pooling is None:
-            raise ValueError(f"{folder} does not say how its vectors are pooled; give pooling: {', '.join(_POOLING)}")
+            raise ValueError(f"{folder} does not say how its vectors are pooled; give pooling: {', '.join(POOLING)}")
         projections = [Projection.read(folder / module["path"]) for module in modules if module["kind"] == "Dense"]
         return cls(transformer, tokenizer, settings, [projection.to(dtype) for projection in projections]).eval()
 
     @property
     def dimensions(self) -> int:
         """Length of a vector."""
+        return self.settings.dimensions or self._full
+
+    @property
+    def _full(self) -> int:
         sizes = [projection.linear.out_features for projection in self.projections]  # type: ignore[union-attr]
         return int([self._width, *sizes][-1])  # type: ignore[arg-type]
 
@@ -133,37 +139,72 @@ class BiEncoder(nn.Module):
 
     def tokenize_queries(self, texts: Sequence[str]) -> dict[str, Tensor]:
         """A padded batch, with the query prompt."""
-        return self._tokenize(texts, self.settings.query_prompt)
+        return self._tokenize(texts, self.settings.prompt())
 
     def tokenize_docs(self, texts: Sequence[str]) -> dict[str, Tensor]:
         """A padded batch, with the document prompt."""
         return self._tokenize(texts, self.settings.doc_prompt)
 
-    def forward(self, batch: dict[str, Tensor]) -> Tensor:
-        """Vectors of a tokenised batch."""
+    def forward(self, batch: dict[str, Tensor], queries: bool = False) -> Tensor:
+        """Vectors of a tokenised batch, which passes what queries pass or what documents do.
+
+        `skipped` in it is how many tokens of each text, those of its prompt, are not pooled.
+        """
         mask = batch["attention_mask"]
         whole = bool(mask.all())  # nothing is padded: attention needs no mask and may take its fastest path
-        inputs = {name: value for name, value in batch.items() if not (whole and name == "attention_mask")}
-        states = self.transformer(**inputs).last_hidden_state
+        left_out = ("skipped", "attention_mask") if whole else ("skipped",)
+        inputs = {name: value for name, value in batch.items() if name not in left_out}
+        states = self.side(queries)(**inputs).last_hidden_state
+        return self.finish(states[:, -mask.shape[1] :], mask, batch.get("skipped"))  # no adapter's virtual tokens
+
+    def side(self, queries: bool) -> Any:
+        """The transformer that queries, or documents, pass."""
+        return self.query_transformer if queries and self.query_transformer is not None else self.transformer
+
+    def longest(self, queries: bool) -> int | None:
+        """The most tokens of a text: with an adapter's virtual tokens, no more than the model has positions for."""
+        virtual, positions = virtual_tokens(self.side(queries)), None
+        if virtual:
+            positions = getattr(self.transformer.config, "max_position_embeddings", None)
+        limits = [self.settings.max_length, positions and positions - virtual]
+        return min([limit for limit in limits if limit], default=None)
+
+    def finish(self, states: Tensor, mask: Tensor, skipped: Tensor | None = None) -> Tensor:
+        """Token states [texts, tokens, width] pooled, projected, cut to the first dimensions and normalised."""
+        if skipped is not None:
+            mask = mask * (mask.cumsum(1) > skipped[:, None])
         vectors = pool(states, mask, self.settings.pooling)  # type: ignore[arg-type]
         for projection in self.projections:
             vectors = projection(vectors)
-        return nn.functional.normalize(vectors.float(), dim=1) if self.settings.normalize else vectors.float()
+        vectors = vectors[:, : self.settings.dimensions].float()
+        return nn.functional.normalize(vectors, dim=1) if self.settings.normalize else vectors
 
     def save(self, folder: Path) -> None:
         """Write a folder that `load` and sentence-transformers read."""
+        if self.query_transformer is not None or virtual_tokens(self.transformer):
+            raise ValueError(f"{folder}: an adapter that is not merged cannot be saved with the model")
         with whole_folder(Path(folder)) as part:
             self.transformer.save_pretrained(part)
             self.tokenizer.model_max_length = self.settings.max_length
             self.tokenizer.save_pretrained(part)
-            _write_settings(part, self)
+            places = write_settings(part, self.settings, self._width, len(self.projections))
+            for projection, place in zip(self.projections, places, strict=True):
+                projection.write(place)  # type: ignore[operator]
 
     def _tokenize(self, texts: Sequence[str], prompt: str | None) -> dict[str, Tensor]:
-        texts = [f"{prompt}{text}" for text in texts] if prompt else list(texts)
+        prompted = [f"{prompt}{text}" for text in texts] if prompt else list(texts)
         batch = self.tokenizer(
-            texts, padding=True, truncation=True, max_length=self.settings.max_length, return_tensors="pt"
+            prompted, padding=True, truncation=True, max_length=self.settings.max_length, return_tensors="pt"
         )
+        if prompt and self.settings.include_prompt is False:
+            batch["skipped"] = torch.full((len(texts),), prompt_length(self.tokenizer, prompt))
         return dict(batch)
+
+
+def prompt_length(tokenizer: Any, prompt: str) -> int:
+    """Tokens of a prompt with what stands before it, but not the token that ends a text."""
+    ids = tokenizer(prompt).input_ids
+    return len(ids) - (bool(ids) and ids[-1] in (tokenizer.eos_token_id, tokenizer.sep_token_id))
 
 
 def pool(states: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
@@ -179,84 +220,3 @@ def pool(states: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
         weights = weights * weights.cumsum(1)
     total = torch.einsum("nt,ntd->nd", weights, states.float())
     return total / weights.sum(1, keepdim=True).clamp(min=1e-9)
-
-
-def check_weights(folder: Path) -> Path:
-    """The folder of the transformer itself.
-
-    Raises FileNotFoundError where there is no model with safetensors weights; pickled ones are never loaded.
-    """
-    return has_weights(folder / _modules(folder)[0]["path"])
-
-
-def _modules(folder: Path) -> list[dict[str, Any]]:
-    path = folder / "modules.json"
-    if not path.is_file():
-        return [{"kind": "Transformer", "path": ""}]
-    modules = [module | {"kind": module["type"].rsplit(".", 1)[-1]} for module in json.loads(path.read_text())]
-    unknown = [
-        module["type"] for module in modules if module["kind"] not in ("Transformer", "Pooling", "Normalize", "Dense")
-    ]
-    if unknown or not modules or modules[0]["kind"] != "Transformer":
-        raise ValueError(
-            f"{path}: {', '.join(unknown) or 'no Transformer first'}: known are Transformer, Pooling, Dense, Normalize"
-        )
-    return modules
-
-
-def _read_settings(folder: Path, modules: list[dict[str, Any]], tokenizer: Any, config: Any) -> Settings:
-    pooling = next((_read_pooling(folder / m["path"] / "config.json") for m in modules if m["kind"] == "Pooling"), None)
-    about = _json(folder / "config_sentence_transformers.json")
-    prompts = about.get("prompts") or {}
-    default = prompts.get(about.get("default_prompt_name") or "")
-    return Settings(
-        pooling=pooling,
-        normalize=any(module["kind"] == "Normalize" for module in modules),
-        query_prompt=prompts.get("query", default) or "",
-        doc_prompt=next((prompts[key] for key in ("document", "passage", "corpus") if key in prompts), default) or "",
-        max_length=token_limit(folder / modules[0]["path"], tokenizer, config),
-        padding_side=tokenizer.padding_side,
-    )
-
-
-def _read_pooling(path: Path) -> Pooling:
-    about = json.loads(path.read_text())
-    if about.get("include_prompt") is False:
-        raise ValueError(f"{path}: include_prompt is false, and pooling without the prompt's tokens is not supported")
-    flags = [key for key, value in about.items() if key.startswith("pooling_mode_") and value]
-    modes = about["pooling_mode"] if "pooling_mode" in about else flags
-    for name, known in _POOLING.items():
-        if modes in (known[0], [known[0]], [known[1]]):
-            return name  # type: ignore[return-value]
-    raise ValueError(f"{path}: pooling {modes!r} is not supported, only one of {', '.join(_POOLING)}")
-
-
-def _write_settings(folder: Path, model: BiEncoder) -> None:
-    settings, kinds = model.settings, ["Transformer", "Pooling"]
-    prompts = {"query": settings.query_prompt or "", "document": settings.doc_prompt or ""}
-    _dump(folder / "sentence_bert_config.json", {"max_seq_length": settings.max_length, "do_lower_case": False})
-    similarity = "cosine" if settings.normalize else "dot"
-    _dump(
-        folder / "config_sentence_transformers.json",
-        {"prompts": prompts, "default_prompt_name": None, "similarity_fn_name": similarity},
-    )
-    flags = {old: name == settings.pooling for name, (_, old) in _POOLING.items()}
-    _dump(folder / "1_Pooling" / "config.json", {"word_embedding_dimension": model._width, **flags})
-    for number, projection in enumerate(model.projections, 2):
-        kinds.append("Dense")
-        projection.write(folder / f"{number}_Dense")  # type: ignore[operator]
-    kinds += ["Normalize"] if settings.normalize else []
-    modules = [
-        {"idx": i, "name": str(i), "path": f"{i}_{kind}" if i else "", "type": f"sentence_transformers.models.{kind}"}
-        for i, kind in enumerate(kinds)
-    ]
-    _dump(folder / "modules.json", modules)
-
-
-def _dump(path: Path, value: Any) -> None:
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-
-
-def _json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

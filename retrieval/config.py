@@ -21,7 +21,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
 from retrieval.recipe_file import ConfigError, RecipeFile, read
-from retrieval.registry import FOLDERS, NoComponent, components, find, guess, hint
+from retrieval.registry import FOLDERS, NoComponent, components, find, guess, hint, words
 from retrieval.yaml_lines import Place, dotted
 
 __all__ = ["FOLDERS", "ConfigError", "Recipe", "components", "load"]
@@ -36,7 +36,7 @@ class Recipe:
     function: Callable
     arguments: dict[str, Any]
     name: str | None = None  # the `type` that chose it; None for the recipe itself
-    protocol: type | None = None  # what it is wanted as
+    protocol: Any = None  # what it is wanted as: a kind, or a union of kinds
     place: Place = ()
     point: dict[str, Any] = field(default_factory=dict)  # what the grid chose for this one: dotted key -> value
 
@@ -128,7 +128,7 @@ class _Check:
         block: dict[str, Any],
         place: Place,
         name: str | None = None,
-        protocol: type | None = None,
+        protocol: Any = None,
         point: dict[str, Any] | None = None,
     ) -> Recipe:
         parameters = _parameters(function)
@@ -163,14 +163,14 @@ class _Check:
             return {name: self.component(form.protocol, item, (*place, name)) for name, item in value.items()}
         if form.many:
             what = "a list" if form.many is list else "a block of names and their components"
-            self.source.wrong(place, f"{what} is wanted, each a {form.protocol.__name__}, not {value!r}")
+            self.source.wrong(place, f"{what} is wanted, each a {words(form.protocol)}, not {value!r}")
             return None
         return self.component(form.protocol, value, place)
 
-    def component(self, protocol: type, value: Any, place: Place) -> Recipe | None:
+    def component(self, protocol: Any, value: Any, place: Place) -> Recipe | None:
         block = value if isinstance(value, dict) else {"type": value}  # `index: flat` is short for its block
         if isinstance(value, list):
-            self.source.wrong(place, f"one {protocol.__name__} is wanted, not a list")
+            self.source.wrong(place, f"one {words(protocol)} is wanted, not a list")
             return None
         try:
             function = find(protocol, block.get("type"))
@@ -209,25 +209,35 @@ class _Check:
 class _Form:
     """How a parameter takes components."""
 
-    protocol: type
+    protocol: Any  # a kind, or a union of kinds that share a folder
     many: type | None = None  # list, dict, or None for one
     optional: bool = False
 
 
 def _form(wanted: Any) -> _Form | None:
-    """The form of `Encoder`, `Encoder | None`, `list[Encoder]` or `dict[str, Encoder]`; None for plain values."""
+    """The form of `Encoder`, `Encoder | None`, `Reranker | ListReranker`, `list[Encoder]` or `dict[str, Encoder]`.
+
+    None for plain values.
+    """
     if isinstance(wanted, type) and wanted in FOLDERS:
         return _Form(wanted)
     origin, inner = get_origin(wanted), get_args(wanted)
     if origin is Annotated:
         return _form(inner[0])
-    if origin in (Union, types.UnionType) and type(None) in inner and len(inner) == 2:
-        form = _form(next(one for one in inner if one is not type(None)))
-        return form and _Form(form.protocol, form.many, optional=True)
+    if origin in (Union, types.UnionType):
+        members = [one for one in inner if one is not type(None)]
+        form = _form(members[0]) if len(members) == 1 else _either(members)
+        return form and _Form(form.protocol, form.many, optional=len(members) < len(inner))
     for many, origins in ((list, (list, Sequence, Iterable)), (dict, (dict, Mapping))):
         if origin in origins and (form := _form(inner[-1])):
             return _Form(form.protocol, many)
     return None
+
+
+def _either(members: Sequence[Any]) -> _Form | None:
+    """The form of a union of kinds that share a folder."""
+    folders = {FOLDERS.get(one) if isinstance(one, type) else None for one in members}
+    return None if None in folders or len(folders) > 1 else _Form(Union[tuple(members)])  # noqa: UP007 - built here
 
 
 def _only_class(wanted: Any) -> type | None:

@@ -35,7 +35,7 @@ def from_hub(name: str, revision: str | None = None) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    kept = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
+    kept = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "artifact.metadata"]
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise FileNotFoundError(f"no model folder {Path(name).expanduser().absolute()}: it has no config.json")
     try:

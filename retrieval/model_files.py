@@ -19,6 +19,7 @@ __all__ = [
     "check_sha256",
     "choose_device",
     "choose_dtype",
+    "ends_with_eos",
     "find_model",
     "has_weights",
     "load_whole",
@@ -116,6 +117,23 @@ def tokenizer_hash(tokenizer: Any) -> str:
     about = json.loads(tokenizer.backend_tokenizer.to_str())
     kept = {name: value for name, value in about.items() if name not in ("padding", "truncation")}  # set by each call
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+
+
+def ends_with_eos(tokenizer: Any) -> None:
+    """Let a fast tokenizer end each text with its end token, which truncation then keeps, as E5-Mistral wants it.
+
+    One that does so by itself stays as it is. Raises ValueError where it has no such token.
+    """
+    from tokenizers.processors import Sequence, TemplateProcessing
+
+    token, number = tokenizer.eos_token, tokenizer.eos_token_id
+    if token is None:
+        raise ValueError(f"append_eos: the tokenizer of {tokenizer.name_or_path} has no end token")
+    if tokenizer("a").input_ids[-1] == number:
+        return
+    end = TemplateProcessing(single=f"$A {token}", pair=f"$A $B:1 {token}:1", special_tokens=[(token, number)])
+    before = tokenizer.backend_tokenizer.post_processor
+    tokenizer.backend_tokenizer.post_processor = Sequence([before, end]) if before else end
 
 
 def token_limit(folder: Path, tokenizer: Any, config: Any) -> int:

@@ -23,16 +23,27 @@ __all__ = [
     "FeedbackSource",
     "Generator",
     "Index",
+    "ListReranker",
     "Loss",
     "Reformulator",
     "Regulariser",
     "Reranker",
     "Retriever",
+    "SavedIndex",
 ]
 
 
 # What a retriever's `provenance` counts of that is shown beside its figures, by how the words begin.
-COUNTED = ("truncated", "empty texts", "queries without texts", "unknown terms")
+COUNTED = (
+    "truncated",
+    "empty texts",
+    "queries without texts",
+    "unknown terms",
+    "zero vectors",
+    "generations",
+    "failed generations",
+    "malformed orders",
+)
 
 
 class Dataset(Protocol):
@@ -53,7 +64,11 @@ class Analyzer(Protocol):
 
 
 class Encoder(Protocol):
-    """Turns text into Representations."""
+    """Turns text into Representations.
+
+    It may have `encode_chunks(chunks)`, documents chunk by chunk, the next tokenised ahead, and
+    `encode_instructed(texts, instructions)` for queries that each carry an instruction.
+    """
 
     def encode_queries(self, texts: Sequence[str]) -> Representations:
         """One representation per query text, in order."""
@@ -62,7 +77,11 @@ class Encoder(Protocol):
         """One representation per document text, in order."""
 
     def contract(self) -> Mapping[str, Any]:
-        """All that determines its output (model, revision, pooling, prompts, lengths, dtype ...), as plain values."""
+        """All that determines its output (model, revision, pooling, prompts, lengths, dtype ...), as plain values.
+
+        `dimensions` (dense), `vocabulary` (sparse) and `token_dimensions` (late interaction) name the width of each
+        kind that it makes. What only queries depend on is under `queries`: documents stay as they are when it changes.
+        """
 
 
 class Index(Protocol):
@@ -73,6 +92,17 @@ class Index(Protocol):
 
     def search(self, queries: Representations, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Rows int32 [queries, k] and scores float32 [queries, k] in the one order, -1 pads."""
+
+
+@runtime_checkable
+class SavedIndex(Protocol):
+    """An index that keeps what is costly to make; it may have a `provenance()` for the manifest."""
+
+    def open(self, vectors: Any, rank: np.ndarray, folder: Path) -> None:
+        """Build, or re-use what an earlier build with the same settings left in `folder`, which is of these vectors."""
+
+    def search(self, queries: Representations, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """As that of `Index`."""
 
 
 class Retriever(Protocol):
@@ -125,6 +155,14 @@ class Reranker(Protocol):
 
     def score(self, pairs: Iterable[tuple[str, str]]) -> np.ndarray:
         """float32 [pairs], higher is better."""
+
+
+@runtime_checkable
+class ListReranker(Protocol):
+    """Orders the texts of a list against its query, looking at several at once."""
+
+    def orders(self, queries: Sequence[str], lists: Sequence[Sequence[str]]) -> list[Sequence[int]]:
+        """For each query the places of its texts, best first, each place once."""
 
 
 class Loss(Protocol):

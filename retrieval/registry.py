@@ -13,11 +13,11 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from retrieval import protocols
 
-__all__ = ["FOLDERS", "NoComponent", "components", "find", "guess", "hint"]
+__all__ = ["FOLDERS", "NoComponent", "components", "find", "guess", "hint", "kinds", "words"]
 
 FOLDERS: dict[type, str] = {
     protocols.Analyzer: "retrieval.analyzers",
@@ -27,6 +27,7 @@ FOLDERS: dict[type, str] = {
     protocols.Retriever: "retrieval.retrievers",
     protocols.FeedbackSource: "retrieval.retrievers",
     protocols.Reranker: "retrieval.rerankers",
+    protocols.ListReranker: "retrieval.rerankers",
     protocols.Generator: "retrieval.generators",
     protocols.Reformulator: "prf",
     protocols.Loss: "training.losses",
@@ -48,8 +49,21 @@ def components(protocol: type) -> dict[str, str]:
     return found
 
 
-def find(protocol: type, name: Any) -> Callable:
-    """The class that `type: name` means where `protocol` is wanted. Raises NoComponent."""
+def kinds(protocol: Any) -> tuple[type, ...]:
+    """The protocols of `Reranker | ListReranker`, or the one."""
+    return get_args(protocol) or (protocol,)
+
+
+def words(protocol: Any) -> str:
+    """What is wanted, for a message."""
+    return " or ".join(kind.__name__ for kind in kinds(protocol))
+
+
+def find(protocol: Any, name: Any) -> Callable:
+    """The class that `type: name` means where `protocol`, or one of several of one folder, is wanted.
+
+    Raises NoComponent.
+    """
     module, colon, attribute = str(name).partition(":")
     if not colon:
         module, attribute = _in_folder(protocol, name)
@@ -59,9 +73,9 @@ def find(protocol: type, name: Any) -> Callable:
         raise NoComponent(f"{module} has no {attribute!r}.{guess(attribute, names)}")
     if not callable(found):
         raise NoComponent(f"{name} is no class")
-    lacking = _lacking(found, protocol) if inspect.isclass(found) else []
-    if lacking:
-        raise NoComponent(f"{name} is no {protocol.__name__}: it has no {', '.join(lacking)}")
+    lacking = [_lacking(found, kind) for kind in kinds(protocol)] if inspect.isclass(found) else [[]]
+    if all(lacking):
+        raise NoComponent(f"{name} is no {words(protocol)}: it has no {' and no '.join(map(', '.join, lacking))}")
     return found
 
 
@@ -90,16 +104,17 @@ def guess(word: Any, words: Iterable[str]) -> str:
     return f" Did you mean {close[0]}?" if close else ""
 
 
-def _in_folder(protocol: type, name: Any) -> tuple[str, str]:
+def _in_folder(protocol: Any, name: Any) -> tuple[str, str]:
     """The module and class of a file in the folder of a kind."""
-    folder, shown = FOLDERS[protocol], FOLDERS[protocol].replace(".", "/")
-    known = list(components(protocol))
+    kind = kinds(protocol)[0]
+    folder, shown = FOLDERS[kind], FOLDERS[kind].replace(".", "/")
+    known = list(components(kind))
     has = (
         f"{shown}/ has {', '.join(known)}" if known else f"{shown}/ has none yet; `type: module:Class` names any class"
     )
     path = next((path for path in _files(folder) if path.stem == name), None)
     if path is None:
-        problem = "missing" if name in (None, "") else f"no {protocol.__name__} {name!r}"
+        problem = "missing" if name in (None, "") else f"no {words(protocol)} {name!r}"
         raise NoComponent(f"{problem}: {has}.{guess(name, known)}")
     exported, classes = _exports(path)
     if len(exported) == 1 and exported[0] in classes:

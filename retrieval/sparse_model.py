@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from retrieval.batching import batches, distinct, in_batches, tokenize
+from retrieval.batching import Budget, distinct, in_batches, tokenize
 from retrieval.model_files import check_length, choose_device, choose_dtype, sha256, token_limit, tokenizer_hash
 from retrieval.types import Sparse
 
@@ -53,13 +53,12 @@ class SparseModel:
                 raise ValueError(f"{self.folder} in {self.dtype} gives NaN or infinity for {text[:60]!r}")
             return largest(found, terms)
 
-        device = choose_device(self.device).type
-        parts = batches([len(ids) for ids in kinds], self.batch_tokens or max(1, LOGITS[device] // self.width))
-        blocks = [block for _, block in in_batches(encode, parts, device, what)]
-        if not blocks:
+        device, lengths = choose_device(self.device).type, [len(ids) for ids in kinds]
+        parts = list(in_batches(encode, lengths, self.budget, device, what))
+        if not parts:
             return Sparse(csr_array((0, self.width), dtype=np.float32))
-        back = np.argsort(np.concatenate(parts))
-        return Sparse(vstack(blocks, format="csr")[back[places]], cut)
+        back = np.argsort(np.concatenate([part for part, _ in parts]))
+        return Sparse(vstack([block for _, block in parts], format="csr")[back[places]], cut)
 
     def look_up(self, table: np.ndarray, texts: Sequence[str], terms: int | None) -> Sparse:
         """The entry in a table float32 [vocabulary] of each token that a text has, however often; no model runs."""
@@ -89,6 +88,11 @@ class SparseModel:
         from transformers import AutoTokenizer
 
         return AutoTokenizer.from_pretrained(self.folder, padding_side="right")
+
+    @cached_property
+    def budget(self) -> Budget:
+        """The tokens of a batch; one for the lifetime of the encoder."""
+        return Budget(self.batch_tokens or max(1, LOGITS[choose_device(self.device).type] // self.width))
 
     @cached_property
     def limit(self) -> int:

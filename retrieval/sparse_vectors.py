@@ -6,7 +6,7 @@ A shard is one file: int64 offsets [documents + 1], int32 vocabulary ids [entrie
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from retrieval.corpus import Corpus
-from retrieval.protocols import Encoder
-from retrieval.shards import SHARD, Shards, begin, expect, opened, plain
+from retrieval.shards import Shards, expect, opened
+from retrieval.types import Sparse
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
-__all__ = ["Quantised", "SparseStore", "broken_weight", "document_contract", "encode_sparse", "refuse_broken"]
+__all__ = ["Quantised", "SparseStore", "broken_weight", "refuse_broken", "sparse_shard"]
 
 
 class SparseStore:
@@ -33,7 +33,7 @@ class SparseStore:
         self.contract: Mapping[str, Any] = about["encoder"]
         self.corpus: str = about["corpus"]
         self.shape: tuple[int, int] = (about["documents"], about["vocabulary"])
-        self._shards = Shards(self.folder, "csr", self.shape[0], SHARD)
+        self._shards = Shards(self.folder, "csr", self.shape[0], about["shard"])
         self._sums = self._shards.check(lambda documents, sums: 8 * (documents + 1) + 8 * sums["entries"])
 
     def __len__(self) -> int:
@@ -76,16 +76,11 @@ class SparseStore:
         """float32 [len(rows), vocabulary]. Raises IndexError for a row that there is not, such as a pad."""
         from scipy.sparse import csr_array, vstack
 
-        rows = np.asarray(rows, np.int64)
         if not len(rows):
             return csr_array((0, self.shape[1]), dtype=np.float32)
-        if rows.min() < 0 or rows.max() >= len(self):
-            raise IndexError(f"rows {rows.min()} to {rows.max()} of {len(self)} sparse vectors")
-        order = np.argsort(rows, kind="stable")
-        shards, first = np.unique(rows[order] // SHARD, return_index=True)
-        parts = np.split(rows[order], first[1:])
-        blocks = [self._block(n)[part - n * SHARD] for n, part in zip(shards.tolist(), parts, strict=True)]
-        return vstack(blocks, format="csr")[np.argsort(order)]
+        parts = list(self._shards.split(rows))
+        blocks = [self._block(number)[within] for number, _, within in parts]
+        return vstack(blocks, format="csr")[np.argsort(np.concatenate([places for _, places, _ in parts]))]
 
     def verify(self) -> None:
         """Raises ValueError that names the first shard whose bytes are not those that were written."""
@@ -93,7 +88,7 @@ class SparseStore:
 
     def expect(self, corpus: Corpus, encoder: Mapping[str, Any]) -> SparseStore:
         """This store. Raises ValueError that names both sides if it is of another corpus or encoder."""
-        expect(self.folder, self._about, corpus, document_contract(encoder))
+        expect(self.folder, self._about, corpus, encoder)
         return self
 
     def _block(self, number: int) -> csr_array:
@@ -138,30 +133,12 @@ def quantised(matrix: csr_array, scale: float) -> csr_array:
     return found
 
 
-def encode_sparse(corpus: Corpus, encoder: Encoder, folder: Path) -> SparseStore:
-    """Sparse vectors of every document, in `folder`. Shards that are there already are kept, so a killed run goes on.
-
-    Raises ValueError if the folder belongs to another corpus or encoder, and for a weight that is negative or not
-    finite.
-    """
-    folder = Path(folder)
-    contract = document_contract(encoder.contract())
-    begin(folder, corpus, contract, "vocabulary")
-    shards = Shards(folder, "csr", len(corpus), SHARD)
-    for number, rows in shards.missing():
-        found: Any = encoder.encode_docs(corpus.texts(rows))
-        if found.matrix.shape != (len(rows), contract["vocabulary"]):
-            raise ValueError(
-                f"{len(rows)} documents gave weights {found.matrix.shape}, not {contract['vocabulary']} wide"
-            )
-        refuse_broken(found.matrix, "document", corpus.ids.take(rows))
-        shards.write(number, _writer(found.matrix), truncated=found.truncated, entries=int(found.matrix.nnz))
-    return SparseStore(folder)
-
-
-def document_contract(contract: Mapping[str, Any]) -> dict[str, Any]:
-    """What determines the vectors of documents: all but what an encoder keeps under `queries`."""
-    return plain({name: value for name, value in contract.items() if name != "queries"})
+def sparse_shard(found: Sparse) -> tuple[list[np.ndarray], dict[str, Any]]:
+    """What the file of a shard holds, and what is counted of it."""
+    matrix: Any = found.matrix
+    arrays = [(matrix.indptr, np.int64), (matrix.indices, np.int32), (matrix.data, np.float32)]
+    counts = {"truncated": found.truncated, "entries": int(matrix.nnz)}
+    return [np.ascontiguousarray(array, dtype) for array, dtype in arrays], counts
 
 
 def refuse_broken(matrix: Any, what: str, ids: Sequence[str], terms: Sequence[str] | None = None) -> None:
@@ -177,14 +154,3 @@ def refuse_broken(matrix: Any, what: str, ids: Sequence[str], terms: Sequence[st
 def broken_weight(what: str, name: str, term: str, weight: float) -> str:
     """What is said of a weight that cannot be."""
     return f"{what} {name!r}: {term} weighs {weight}; a weight is 0 or more, and finite"
-
-
-def _writer(matrix: Any) -> Callable[[Path], None]:
-    arrays = [(matrix.indptr, np.int64), (matrix.indices, np.int32), (matrix.data, np.float32)]
-
-    def write(path: Path) -> None:
-        with open(path, "wb") as file:
-            for array, dtype in arrays:
-                np.ascontiguousarray(array, dtype).tofile(file)
-
-    return write

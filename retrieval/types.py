@@ -20,6 +20,7 @@ __all__ = [
     "Dense",
     "Feedback",
     "Generation",
+    "Hybrid",
     "Pooling",
     "Qrels",
     "Queries",
@@ -187,6 +188,7 @@ class Tokens:
 
     vectors: np.ndarray  # float32 [all tokens, dimensions]
     offsets: np.ndarray  # int64 [n + 1]
+    truncated: int = 0  # texts that were longer than the encoder takes
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -198,7 +200,27 @@ class Tokens:
         return Tokens(np.concatenate([self.vectors[:0], *parts]), offsets)
 
 
-Representations = Dense | Sparse | Tokens
+@dataclass(frozen=True, eq=False)
+class Hybrid:
+    """A vector and a weighted bag per text, from one pass of an encoder that makes both."""
+
+    dense: Dense
+    sparse: Sparse
+
+    def __len__(self) -> int:
+        return len(self.dense)
+
+    @property
+    def truncated(self) -> int:
+        """Texts that were longer than the encoder takes."""
+        return self.dense.truncated
+
+    def take(self, positions: Sequence[int] | np.ndarray) -> Hybrid:
+        """The texts at these positions."""
+        return Hybrid(self.dense.take(positions), self.sparse.take(positions))
+
+
+Representations = Dense | Sparse | Tokens | Hybrid
 
 
 @dataclass(frozen=True, eq=False)

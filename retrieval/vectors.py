@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 
 from retrieval.corpus import Corpus
-from retrieval.protocols import Encoder
-from retrieval.shards import SHARD, Shards, begin, expect, opened, plain
+from retrieval.numbers import Number, header_bytes, narrow, row_bytes, scale, suffix, widen
+from retrieval.numbers import opened as opened_numbers
+from retrieval.shards import Shards, expect, opened
+from retrieval.types import Dense
 
-__all__ = ["VectorStore", "encode_corpus"]
+__all__ = ["VectorStore", "dense_shard"]
 
 
 class VectorStore:
@@ -24,9 +26,11 @@ class VectorStore:
         self._about = about = opened(self.folder, "dimensions")
         self.contract: Mapping[str, Any] = about["encoder"]
         self.corpus: str = about["corpus"]
+        self.dtype: Number = about["dtype"]
         self.shape: tuple[int, int] = (about["documents"], about["dimensions"])
-        self._shards = Shards(self.folder, "f32", self.shape[0], SHARD)
-        self._sums = self._shards.check(lambda documents, _: documents * self.shape[1] * 4)
+        self._shards = Shards(self.folder, suffix(self.dtype), self.shape[0], about["shard"])
+        before, each = header_bytes(self.dtype, self.shape[1]), row_bytes(self.dtype, self.shape[1])
+        self._sums = self._shards.check(lambda documents, _: before + documents * each)
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -36,51 +40,46 @@ class VectorStore:
         """How many documents were longer than the encoder takes."""
         return sum(sums["truncated"] for sums in self._sums)
 
+    @property
+    def zero(self) -> int:
+        """How many documents have the zero vector, such as those without tokens."""
+        return sum(sums["zero"] for sums in self._sums)
+
     def spans(self) -> Iterator[tuple[int, int]]:
         """First and last row (exclusive) of each shard."""
         yield from self._shards.spans()
 
     def tiles(self) -> Iterator[tuple[int, np.ndarray]]:
-        """First row and memory-mapped vectors float32 [rows, dimensions], shard by shard."""
-        for number, (start, stop) in enumerate(self.spans()):
-            yield start, np.memmap(self._shards.path(number), np.float32, "r", shape=(stop - start, self.shape[1]))
+        """First row and vectors float32 [rows, dimensions], shard by shard; memory-mapped where stored as float32."""
+        for number, (start, _) in enumerate(self.spans()):
+            yield start, widen(self._numbers(number), self.dtype, self._scales(number))
 
     def rows(self, rows: np.ndarray) -> np.ndarray:
         """Vectors float32 [len(rows), dimensions]. Raises IndexError for a row that there is not, such as a pad."""
-        if len(rows) and not (0 <= rows.min() and rows.max() < len(self)):
-            raise IndexError(f"rows {rows.min()} to {rows.max()} of {len(self)} vectors")
         found = np.empty((len(rows), self.shape[1]), np.float32)
-        shards = rows // SHARD
-        for number, (start, tile) in enumerate(self.tiles()):
-            places = np.flatnonzero(shards == number)
-            if len(places):
-                found[places] = tile[rows[places] - start]
+        for number, places, within in self._shards.split(rows):
+            found[places] = widen(self._numbers(number)[within], self.dtype, self._scales(number))
         return found
 
     def verify(self) -> None:
         """Raises ValueError that names the first shard whose bytes are not those that were written."""
         self._shards.verify()
 
-    def expect(self, corpus: Corpus, encoder: Mapping[str, Any]) -> VectorStore:
-        """This store. Raises ValueError that names both sides if it is of another corpus or encoder."""
-        expect(self.folder, self._about, corpus, encoder)
+    def expect(self, corpus: Corpus, encoder: Mapping[str, Any], dtype: str | None = None) -> VectorStore:
+        """This store. Raises ValueError that names both sides if it is of another corpus, encoder or dtype."""
+        expect(self.folder, self._about, corpus, encoder, dtype)
         return self
 
+    def _numbers(self, number: int) -> np.ndarray:
+        start, stop = self._shards.spans()[number]
+        return opened_numbers(self._shards.path(number), self.dtype, (stop - start, self.shape[1]))
 
-def encode_corpus(corpus: Corpus, encoder: Encoder, folder: Path) -> VectorStore:
-    """Vectors of every document, in `folder`. Shards that are there already are kept, so a killed run goes on.
+    def _scales(self, number: int) -> np.ndarray | None:
+        return scale(self._shards.path(number), self.dtype, self.shape[1])
 
-    Raises ValueError if the folder belongs to another corpus or encoder.
-    """
-    folder = Path(folder)
-    contract = plain(encoder.contract())
-    begin(folder, corpus, contract, "dimensions")
-    shards = Shards(folder, "f32", len(corpus), SHARD)
-    for number, rows in shards.missing():
-        found: Any = encoder.encode_docs(corpus.texts(rows))
-        if found.vectors.shape != (len(rows), contract["dimensions"]):
-            raise ValueError(
-                f"{len(rows)} documents gave vectors {found.vectors.shape}, not {contract['dimensions']} wide"
-            )
-        shards.write(number, np.ascontiguousarray(found.vectors, np.float32).tofile, truncated=found.truncated)
-    return VectorStore(folder)
+
+def dense_shard(found: Dense, dtype: Number) -> tuple[list[np.ndarray], dict[str, Any]]:
+    """What the file of a shard holds, and what is counted of it."""
+    norms = np.linalg.norm(found.vectors, axis=1)
+    counts = {"truncated": found.truncated, "zero": int(np.count_nonzero(norms == 0)), "norm": float(norms.mean())}
+    return narrow(found.vectors, dtype), counts

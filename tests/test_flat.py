@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retrieval.ids import DocIds
-from retrieval.indexes.flat import Flat, fixed_sum
+from retrieval.exact import fixed_sum
+from retrieval.indexes.flat import Flat
 from retrieval.types import Dense
 
 

@@ -37,6 +37,7 @@ def test_a_component_keeps_its_protocol(kind, name):
 
 @pytest.mark.parametrize("path", CONFIGS, ids=[str(path.relative_to(ROOT / "configs")) for path in CONFIGS])
 def test_a_config_loads_and_its_first_line_says_what_it_gives(path):
+    from retrieval.curve import curve
     from retrieval.encode import encode
     from retrieval.evaluate import evaluate
     from retrieval.search import search
@@ -44,7 +45,7 @@ def test_a_config_loads_and_its_first_line_says_what_it_gives(path):
 
     first, text = path.read_text().splitlines()[0], path.read_text()
     assert first.startswith("# ") and any(character.isdigit() for character in first)
-    verbs = {"trainer:": train, "retriever:": search, "runs:": evaluate, "encoder:": encode}
+    verbs = {"trainer:": train, "retriever:": search, "runs:": evaluate, "indexes:": curve, "encoder:": encode}
     assert load(next(verb for key, verb in verbs.items() if f"\n{key}" in text), path)
 
 

@@ -17,11 +17,11 @@ from prf.rocchio import Rocchio
 from retrieval.corpus import Corpus, Document
 from retrieval.encoders.splade import Splade
 from retrieval.encoders.unicoil import UniCoil
+from retrieval.encoding import encode_corpus
 from retrieval.indexes.inverted import Inverted
 from retrieval.order import top_k
 from retrieval.retrievers.feedback import FeedbackRetriever
 from retrieval.retrievers.sparse import SparseRetriever
-from retrieval.sparse_vectors import encode_sparse
 from retrieval.types import Dense, Queries, Sparse
 from tests.conftest import TEXTS
 
@@ -100,7 +100,7 @@ def test_the_corpus_is_encoded_once(corpus, encoder, index, tmp_path, monkeypatc
 
 
 def test_vectors_that_encode_wrote_are_searched_and_others_refused(corpus, encoder, tiny_mlm, index, tmp_path):
-    encode_sparse(corpus, encoder, tmp_path / "store")
+    encode_corpus(corpus, encoder, tmp_path / "store")
     retriever = SparseRetriever(encoder, index(), vectors=tmp_path / "store")
     retriever.open(corpus, tmp_path / "unused")
     assert retriever.retrieve(QUERIES, 3).rows.shape == (3, 3) and not (tmp_path / "unused").exists()

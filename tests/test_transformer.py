@@ -8,11 +8,9 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from retrieval.bi_encoder import BiEncoder, Projection, Settings, pool
-from retrieval.encoders.transformer import Transformer, batches
+from retrieval.encoders.transformer import Transformer
 from tests.conftest import TEXTS
 
 SAMPLE = [*TEXTS[:40], "", "x", "a longer text " * 30, TEXTS[0]]
@@ -162,14 +160,6 @@ def test_a_cuda_device_that_is_absent_is_refused(tiny_model):
         Transformer(str(tiny_model), pooling="mean", device="cuda").encode_docs(["otter"])
 
 
-@given(st.lists(st.integers(0, 300), max_size=60), st.integers(1, 900))
-def test_batches_hold_every_text_once_within_the_budget(lengths, budget):
-    parts = batches(lengths, budget)
-    assert sorted(np.concatenate(parts).tolist() if parts else []) == list(range(len(lengths)))
-    for part in parts:
-        assert len(part) == 1 or len(part) * max(lengths[i] for i in part) <= budget
-
-
 def test_a_hash_is_checked_before_training_too(tiny_model):
     with pytest.raises(ValueError, match="model.safetensors has SHA-256"):
         Transformer(str(tiny_model), pooling="mean", sha256="00" * 32).trainable()
@@ -228,3 +218,77 @@ def test_a_model_of_which_only_a_part_is_cached_is_not_taken_for_whole(tmp_path,
     monkeypatch.setattr("huggingface_hub._snapshot_download.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     with pytest.raises(FileNotFoundError, match=r"no weights: model.safetensors is missing|could not be downloaded"):
         Transformer("lab/model", pooling="mean").encode_docs(["otter"])
+
+
+def test_chunks_have_the_vectors_of_their_documents_bit_for_bit(tiny_model):
+    encoder = Transformer(str(tiny_model), pooling="mean", dtype="float32", doc_prompt="old ", max_length=12)
+    chunks = [SAMPLE[:17], [], SAMPLE[17:19], SAMPLE[19:]]
+    found = list(encoder.encode_chunks(iter(chunks)))
+    assert len(found) == len(chunks)
+    for chunk, one in zip(chunks, found, strict=True):
+        expected = encoder.encode_docs(chunk)
+        np.testing.assert_array_equal(one.vectors, expected.vectors)
+        assert one.truncated == expected.truncated
+
+
+def test_queries_may_be_encoded_between_chunks(tiny_model):
+    encoder = Transformer(str(tiny_model), pooling="mean", dtype="float32")
+    for found in encoder.encode_chunks([TEXTS[:40]] * 4):
+        np.testing.assert_array_equal(encoder.encode_queries(TEXTS[:40]).vectors, found.vectors)
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+def test_the_first_dimensions_are_cut_as_sentence_transformers_cuts_them(tiny_model, tmp_path, normalize):
+    whole = Transformer(str(tiny_model), pooling="mean", dtype="float32")
+    whole.bi_encoder.save(tmp_path / "saved")
+    ours = Transformer(str(tmp_path / "saved"), normalize=normalize, dimensions=8, dtype="float32")
+    theirs = peer(tmp_path / "saved", truncate_dim=8).encode(SAMPLE, normalize_embeddings=normalize)
+    np.testing.assert_allclose(ours.encode_docs(SAMPLE).vectors, theirs, atol=1e-5)
+    assert ours.contract()["dimensions"] == 8
+    ours.bi_encoder.save(tmp_path / "short")
+    back = Transformer(str(tmp_path / "short"), dtype="float32").encode_docs(SAMPLE).vectors
+    np.testing.assert_array_equal(back, ours.encode_docs(SAMPLE).vectors)
+
+
+@pytest.mark.parametrize("dimensions", [0, 33])
+def test_dimensions_that_the_model_does_not_have_are_refused(tiny_model, dimensions):
+    with pytest.raises(ValueError, match=f"dimensions is {dimensions}, and the model's vectors have 32"):
+        Transformer(str(tiny_model), pooling="mean", dimensions=dimensions).encode_docs(["otter"])
+
+
+def test_out_of_memory_changes_no_vector_and_is_told(tiny_model, monkeypatch):
+    encoder = Transformer(str(tiny_model), pooling="mean", dtype="float32", batch_tokens=256)
+    expected = encoder.encode_docs(SAMPLE).vectors
+    forward = BiEncoder.forward
+
+    def small(self, batch, queries=False):
+        if batch["input_ids"].numel() > 100:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(self, batch, queries)
+
+    monkeypatch.setattr(BiEncoder, "forward", small)
+    np.testing.assert_allclose(encoder.encode_docs(SAMPLE).vectors, expected, atol=1e-5)
+    about = encoder.provenance()
+    assert (about["batch_tokens"], about["batch tokens halved to"]) == (256, 64)
+
+
+def test_what_only_queries_depend_on_is_told_apart(tiny_model):
+    asked = dict(Transformer(str(tiny_model), pooling="mean", query_prompt="old ").contract())
+    plain = dict(Transformer(str(tiny_model), pooling="mean").contract())
+    assert asked.pop("queries")["query_prompt"] == "old " and plain.pop("queries")["query_prompt"] == ""
+    assert asked == plain
+
+
+def test_a_compiled_model_gives_the_same_vectors(tiny_model, tmp_path, monkeypatch):
+    if shutil.which("g++") is None:
+        pytest.skip("needs a C++ compiler")
+    monkeypatch.setattr("torch._inductor.config.compile_threads", 1)  # no pool of processes for one small graph
+    shallow = BiEncoder.load(tiny_model, Settings(pooling="mean"))
+    shallow.transformer.encoder.layer = shallow.transformer.encoder.layer[:1]
+    shallow.transformer.config.num_hidden_layers = 1
+    shallow.save(tmp_path / "shallow")
+    found, expected = (
+        Transformer(str(tmp_path / "shallow"), dtype="float32", compile=compile).encode_docs(["otter", TEXTS[0]])
+        for compile in (True, False)
+    )
+    np.testing.assert_allclose(found.vectors, expected.vectors, atol=1e-5)

@@ -88,8 +88,8 @@ class Splade:
         }
 
     def provenance(self) -> dict[str, Any]:
-        """The contract, for the manifest."""
-        return dict(self.contract())
+        """The contract and the batches, for the manifest."""
+        return {**self.contract(), **self._base.budget.about()}
 
     @cached_property
     def _layout(self) -> Layout:

@@ -71,8 +71,8 @@ class UniCoil:
         }
 
     def provenance(self) -> dict[str, Any]:
-        """The contract, for the manifest."""
-        return dict(self.contract())
+        """The contract and the batches, for the manifest."""
+        return {**self.contract(), **self._base.budget.about()}
 
     @cached_property
     def _base(self) -> SparseModel:

@@ -115,6 +115,11 @@ class BM25:
         self._refuse_fields()
         return self.terms.mean_length()
 
+    def contract(self) -> dict[str, Any]:
+        """All that determines its results, as plain values."""
+        made_with = {**asdict(self.weights), "fields": self.fields, "analyzer": dict(self.analyzer.contract())}
+        return {"retriever": "bm25", **made_with, "ties": self.index.ties}
+
     def provenance(self) -> dict[str, Any]:
         """What the index is, for the manifest."""
         made_with = {"fields": self.fields, **self.analyzer.contract()}

@@ -1,4 +1,4 @@
-"""Dense retrieval: encode the query, search the index."""
+"""Vector retrieval: encode the query, search the index. One vector a text, or several (late interaction)."""
 
 from __future__ import annotations
 
@@ -8,56 +8,81 @@ from pathlib import Path
 from typing import Any
 
 from retrieval.corpus import Corpus
-from retrieval.protocols import Encoder, Index
-from retrieval.shards import key, plain
-from retrieval.types import Feedback, Queries, Run
-from retrieval.vectors import VectorStore, encode_corpus
+from retrieval.encoding import dense, encode_corpus, open_store
+from retrieval.numbers import Number
+from retrieval.protocols import Encoder, Index, SavedIndex
+from retrieval.shards import key
+from retrieval.token_vectors import TokenStore
+from retrieval.types import Feedback, Queries, Representations, Run
+from retrieval.vectors import VectorStore
 
 __all__ = ["DenseRetriever"]
 
 
 class DenseRetriever:
-    """Single-vector retrieval; queries that already carry vectors are searched as they are."""
+    """Retrieval with vectors of texts or tokens; queries that already carry vectors are searched as they are."""
 
     reads = ("representations", "texts")
 
-    def __init__(self, encoder: Encoder, index: Index, vectors: Path | None = None):
-        """`vectors` is a folder that retrieval.encode wrote; None encodes into the cache, once."""
-        self.encoder, self.index, self.vectors = encoder, index, vectors
+    def __init__(self, encoder: Encoder, index: Index, vectors: Path | None = None, dtype: Number | None = None):
+        """`vectors` is a folder that retrieval.encode wrote; None encodes into the cache, once.
+
+        `dtype` is that of the stored vectors; None means float32, or whatever `vectors` holds.
+        """
+        self.encoder, self.index, self.vectors, self.dtype = encoder, index, vectors, dtype
         self.truncated_queries = 0  # of all that were encoded so far
 
     def open(self, corpus: Corpus, folder: Path) -> None:
-        """Encode the corpus, or open its vectors. Raises ValueError for vectors of another corpus or encoder."""
-        contract = plain(self.encoder.contract())
-        self.corpus = corpus
-        if self.vectors:
-            self.store = VectorStore(self.vectors).expect(corpus, contract)
-        else:
-            self.store = encode_corpus(corpus, self.encoder, folder / "vectors" / key(corpus, contract))
+        """Encode the corpus, or open its vectors. Raises ValueError for those of another corpus, encoder or dtype."""
+        contract = self.encoder.contract()
+        name = key(corpus, contract, self.dtype or "float32")
+        place = self.vectors or folder / "vectors" / name
+        if not self.vectors:
+            encode_corpus(corpus, self.encoder, place, self.dtype or "float32")
+        store = open_store(place)
+        if not isinstance(store, VectorStore | TokenStore):
+            raise ValueError(f"{place} holds sparse vectors, which the retriever `sparse` searches")
+        self.corpus, self.store = corpus, store.expect(corpus, contract, self.dtype)
         self.index = copy.copy(self.index)  # a recipe may share one between retrievers; each searches its own vectors
-        self.index.build(self.store, corpus.ids.rank)
+        if isinstance(self.index, SavedIndex):
+            self.index.open(self.store, corpus.ids.rank, folder / "indexes" / key(corpus, contract, store.dtype))
+        else:
+            self.index.build(self.store, corpus.ids.rank)
 
     def retrieve(self, queries: Queries, k: int) -> Run:
         """The min(k, documents) with the highest scores per query."""
-        return Run(queries.ids, self.corpus.ids, *self.index.search(self._encoded(queries).representations, k), "dense")  # type: ignore[arg-type]
+        found: Any = self._encoded(queries).representations
+        return Run(queries.ids, self.corpus.ids, *self.index.search(found, k), "dense")
 
     def feedback(self, queries: Queries, run: Run) -> tuple[Queries, Feedback]:
         """The queries with their vectors, and a handle on texts and vectors of what was found."""
-        return self._encoded(queries), Feedback(run, texts=self.corpus.texts, vectors=self.store.rows)
+        vectors = self.store.rows if isinstance(self.store, VectorStore) else None
+        return self._encoded(queries), Feedback(run, texts=self.corpus.texts, vectors=vectors)
 
     def provenance(self) -> dict[str, Any]:
-        """What the vectors are, for the manifest."""
-        return {
+        """What the vectors and the index are, for the manifest."""
+        about = {
             "vectors": str(self.store.folder),
-            "encoder": dict(self.store.contract),
+            "encoder": dict(self.encoder.contract()),
+            "stored as": self.store.dtype,
             "documents": len(self.store),
             "truncated documents": self.store.truncated,
             "truncated queries": self.truncated_queries,
+            "zero vectors": self.store.zero,
         }
+        return about | ({"index": self.index.provenance()} if hasattr(self.index, "provenance") else {})
 
     def _encoded(self, queries: Queries) -> Queries:
         if queries.representations is not None:
             return queries
-        found = self.encoder.encode_queries(queries.texts)
+        found = dense(self._encode(queries))
         self.truncated_queries += getattr(found, "truncated", 0)
         return replace(queries, representations=found)
+
+    def _encode(self, queries: Queries) -> Representations:
+        if queries.instructions is None:
+            return self.encoder.encode_queries(queries.texts)
+        if not hasattr(self.encoder, "encode_instructed"):
+            name = type(self.encoder).__name__
+            raise ValueError(f"the queries carry instructions, which {name} does not take: choose another encoder")
+        return self.encoder.encode_instructed(queries.texts, queries.instructions)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
@@ -10,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from retrieval.composed import provenance
 from retrieval.corpus import Corpus
 from retrieval.explanation import Explanation, FeedbackDocument, FeedbackPass, inexplicable
-from retrieval.protocols import COUNTED, Explainer, FeedbackSource, Reformulator, Retriever
+from retrieval.protocols import Explainer, FeedbackSource, Reformulator, Retriever
 from retrieval.types import Feedback, Queries, Run
 
 __all__ = ["FeedbackRetriever"]
@@ -70,13 +70,8 @@ class FeedbackRetriever:
 
     def provenance(self) -> dict[str, Any]:
         """What source and retriever are, for the manifest; the count of what was truncated is of both."""
-        parts = {"source": _provenance(self.source)}
-        if self.retriever is not self.source:
-            parts["retriever"] = _provenance(self.retriever)
-        truncated: Counter[str] = Counter()
-        for part in parts.values():
-            truncated.update({what: count for what, count in part.items() if what.startswith(COUNTED)})
-        return parts | truncated
+        parts = {"source": self.source}
+        return provenance(parts if self.retriever is self.source else parts | {"retriever": self.retriever})
 
     def _first_pass(self, queries: Queries) -> tuple[Queries, Feedback]:
         """The queries as the source searches with them, and what it found."""
@@ -133,10 +128,6 @@ def _source(retriever: Retriever) -> FeedbackSource:
             "choose one that shows its documents, such as bm25 or dense"
         )
     return retriever
-
-
-def _provenance(retriever: Retriever) -> dict[str, Any]:
-    return retriever.provenance() if hasattr(retriever, "provenance") else {}
 
 
 def _noting(feedback: Feedback, read: list[np.ndarray]) -> Feedback:

@@ -11,19 +11,12 @@ from typing import Any
 import numpy as np
 
 from retrieval.corpus import Corpus
+from retrieval.encoding import encode_corpus, sparse
 from retrieval.explanation import Explanation, QueryTerm, inexplicable, picked, postings
 from retrieval.indexes.inverted import Inverted
 from retrieval.protocols import Encoder, Index
 from retrieval.shards import key
-from retrieval.sparse_vectors import (
-    Quantised,
-    SparseStore,
-    broken_weight,
-    document_contract,
-    encode_sparse,
-    quantised,
-    refuse_broken,
-)
+from retrieval.sparse_vectors import Quantised, SparseStore, broken_weight, quantised, refuse_broken
 from retrieval.types import Feedback, Queries, Run, Sparse, TermStatistics
 
 __all__ = ["SparseRetriever"]
@@ -53,12 +46,12 @@ class SparseRetriever:
 
     def open(self, corpus: Corpus, folder: Path) -> None:
         """Encode the corpus, or open its vectors. Raises ValueError for vectors of another corpus or encoder."""
-        contract = document_contract(self.encoder.contract())
+        contract = self.encoder.contract()
         self.corpus = corpus
-        if self.vectors:
-            self.store = SparseStore(self.vectors).expect(corpus, contract)
-        else:
-            self.store = encode_sparse(corpus, self.encoder, folder / "vectors" / key(corpus, contract))
+        place = self.vectors or folder / "vectors" / key(corpus, contract)
+        if not self.vectors:
+            encode_corpus(corpus, self.encoder, place)
+        self.store = SparseStore(place).expect(corpus, contract)
         self.vocabulary: Sequence[str] = self.encoder.vocabulary()  # type: ignore[attr-defined]
         self.id_of = {term: i for i, term in enumerate(self.vocabulary)}
         self.index = copy.copy(self.index)  # a recipe may share one between retrievers; each searches its own vectors
@@ -121,7 +114,7 @@ class SparseRetriever:
             return self._from_terms(queries.ids, queries.terms)
         found: Any = queries.representations
         if found is None:
-            found = self.encoder.encode_queries(queries.texts)
+            found = sparse(self.encoder.encode_queries(queries.texts))
             self.truncated_queries += found.truncated
         if not isinstance(found, Sparse):
             raise TypeError(f"sparse searches sparse vectors, not {type(found).__name__}")

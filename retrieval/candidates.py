@@ -1,0 +1,158 @@
+"""Which documents may be among the k best: those whose product is no further below the k-th than errors can reach."""
+
+from __future__ import annotations
+
+from threading import Lock
+
+import numpy as np
+from numba import njit
+
+from retrieval.compiled import tell_first_use
+from retrieval.threads import Threads
+
+__all__ = ["Candidates"]
+
+FEW = 8  # queries that a thread takes at least
+BLOCK = 64  # products that are compared at a time
+SPARE = 16  # a threshold is good enough when no more than k / SPARE documents too many reach it
+
+
+class Candidates:
+    """The candidates of some queries so far. Several threads may add what they multiplied.
+
+    Each query has room for `capacity` of them. When it is full, the k-th best product becomes the threshold, less
+    `slack`: twice what a product can be wrong by. A query whose room is still full then is given up: `full` says so.
+    """
+
+    def __init__(self, slack: np.ndarray, k: int, capacity: int, threads: Threads):
+        """`slack` is float32 [queries]; `capacity` is at least k + BLOCK."""
+        count = len(slack)
+        self.slack, self.k, self.threads, self.lock = slack, k, threads, Lock()
+        self.limits = np.full(count, -np.inf, np.float32)  # no product below is a candidate
+        self.counts, self.full = np.zeros(count, np.int64), np.zeros(count, np.bool_)
+        self.products, self.rows = np.empty((count, capacity), np.float32), np.empty((count, capacity), np.int32)
+        tell_first_use(gather, "exact search")
+
+    def gather(self, first: int, products: np.ndarray) -> None:
+        """Take from float32 [queries, documents], of documents `first` and on."""
+        with self.lock:
+            self.threads.share(
+                lambda start, stop: gather(products, first, *self._held(), start, stop), len(products), FEW
+            )
+
+    def add(self, first: int, queries: np.ndarray, docs: np.ndarray, products: np.ndarray) -> None:
+        """Take these products, of documents counted from `first` on."""
+        with self.lock:
+            add(queries, docs, products, first, *self._held())
+
+    def pairs(self) -> tuple[np.ndarray, np.ndarray]:
+        """How many candidates each query has, int64, and their rows int32, query by query."""
+        self.threads.share(lambda start, stop: cut(*self._held(), start, stop), len(self.counts), FEW)
+        counts = np.where(self.full, 0, self.counts)
+        ends, rows = np.cumsum(counts), np.empty(counts.sum(), np.int32)
+        flatten(self.rows, ends, rows)
+        return counts, rows
+
+    def _held(self) -> tuple:
+        return (self.limits, self.counts, self.full, self.products, self.rows, self.k, self.slack)
+
+
+@njit(cache=True, nogil=True)
+def gather(matrix, first, limits, counts, full, products, rows, k, slack, start, stop):
+    """Append what reaches its query's limit, for the queries from start to stop."""
+    width = matrix.shape[1]
+    whole = width - width % BLOCK
+    for q in range(start, stop):
+        for at in range(0, whole, BLOCK):
+            if full[q]:
+                break
+            some, limit = np.int32(0), limits[q]
+            for j in range(at, at + BLOCK):
+                some = np.int32(some | np.int32(matrix[q, j] >= limit))  # int32 throughout, or it is no vector code
+            if some:
+                _append(matrix, first, q, at, at + BLOCK, limits, counts, full, products, rows, k, slack)
+        if not full[q]:
+            _append(matrix, first, q, whole, width, limits, counts, full, products, rows, k, slack)
+
+
+@njit(cache=True, nogil=True)
+def _append(matrix, first, q, at, end, limits, counts, full, products, rows, k, slack):
+    """The same for up to BLOCK products; without branches, of which most would be guessed wrong."""
+    if counts[q] + BLOCK > products.shape[1]:
+        _compact(q, k + k // SPARE, limits, counts, full, products, rows, k, slack)
+        if full[q]:
+            return
+    count, limit = counts[q], limits[q]
+    for j in range(at, end):
+        product = matrix[q, j]
+        products[q, count] = product
+        rows[q, count] = first + j
+        count += product >= limit
+    counts[q] = count
+
+
+@njit(cache=True, nogil=True)
+def add(queries, docs, found, first, limits, counts, full, products, rows, k, slack):
+    """Append single products that reach their query's limit."""
+    for i in range(len(queries)):
+        q = queries[i]
+        if counts[q] == products.shape[1] and not full[q]:
+            _compact(q, k + k // SPARE, limits, counts, full, products, rows, k, slack)
+        if found[i] >= limits[q] and not full[q]:
+            products[q, counts[q]] = found[i]
+            rows[q, counts[q]] = first + docs[i]
+            counts[q] += 1
+
+
+@njit(cache=True, nogil=True)
+def cut(limits, counts, full, products, rows, k, slack, start, stop):
+    """Leave to each query what its k-th best product allows."""
+    for q in range(start, stop):
+        if not full[q]:
+            _compact(q, k, limits, counts, full, products, rows, k, slack)
+            full[q] = False
+
+
+@njit(cache=True, nogil=True)
+def _compact(q, enough, limits, counts, full, products, rows, k, slack):
+    """Raise the limit to what at least k products reach, and not many more than `enough`; drop those below."""
+    limits[q] = max(limits[q], _threshold(products, q, counts[q], k, enough) - slack[q])
+    limit, kept = limits[q], 0
+    for i in range(counts[q]):
+        product, row = products[q, i], rows[q, i]
+        products[q, kept], rows[q, kept] = product, row
+        kept += product >= limit
+    counts[q] = kept
+    full[q] = 4 * kept > 3 * products.shape[1]
+
+
+@njit(cache=True, nogil=True)
+def _threshold(products, q, count, k, enough):
+    """A number that at least k of the products reach, found by bisection; at most `enough` if ties allow."""
+    low = high = products[q, 0]
+    for i in range(count):
+        low, high = min(low, products[q, i]), max(high, products[q, i])
+    reach = count
+    while reach > enough and low < high:
+        middle = np.float32(0.5) * low + np.float32(0.5) * high
+        middle = middle if low < middle else high  # between neighbours there is nothing
+        above = np.int32(0)
+        for i in range(count):
+            above = np.int32(above + np.int32(products[q, i] >= middle))
+        if above >= k:
+            low, reach = middle, above
+        elif middle < high:
+            high = middle
+        else:
+            return low
+    return low
+
+
+@njit(cache=True, nogil=True)
+def flatten(rows, ends, flat):
+    """Put the first rows of each query behind one another; ends[q] is where those of query q stop."""
+    at = 0
+    for q in range(len(ends)):
+        for i in range(ends[q] - at):
+            flat[at + i] = rows[q, i]
+        at = ends[q]

@@ -1,0 +1,109 @@
+"""What retrievers made of retrievers have in common: their parts are opened, checked, counted and asked for content."""
+
+from __future__ import annotations
+
+import inspect
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, is_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from retrieval.corpus import Corpus
+from retrieval.protocols import COUNTED, FeedbackSource, Retriever
+from retrieval.types import Feedback, Queries, Run
+
+__all__ = ["content", "found", "name", "open_all", "provenance", "reads", "refuse_foreign", "settings"]
+
+_CARRIED = (("representations", "encoder"), ("terms", "analyzer"))  # what queries may carry, and what makes it
+
+
+def open_all(retrievers: Sequence[Retriever], corpus: Corpus, folder: Path) -> None:
+    """Open each retriever once, also where a recipe names it twice."""
+    for retriever in {id(one): one for one in retrievers}.values():
+        retriever.open(corpus, folder)
+
+
+def found(retriever: Retriever, queries: Queries, depth: int, corpus: Corpus) -> Run:
+    """The first pass of a part. Raises ValueError for documents that are not those of the corpus."""
+    run = retriever.retrieve(queries, depth)
+    if run.docs.fingerprint != corpus.fingerprint:
+        raise ValueError(f"{run.name} finds documents of its own, not those of {corpus.folder}: leave it out here")
+    return run
+
+
+def name(made_by: object, *runs: Run) -> str:
+    """bm25+dense+reciprocalrank: what the runs were, and what was made of them."""
+    return "+".join([*(run.name for run in runs), type(made_by).__name__.lower()])
+
+
+def reads(retrievers: Sequence[Retriever]) -> tuple[str, ...]:
+    """What some part reads of a query; nothing where a part does not say."""
+    said = [tuple(getattr(one, "reads", ())) for one in retrievers]
+    return tuple(dict.fromkeys(word for words in said for word in words)) if all(said) else ()
+
+
+def refuse_foreign(retrievers: Sequence[Retriever], queries: Queries) -> None:
+    """Raises ValueError where queries carry what only some of the parts could have made: others would misread it."""
+    for form, maker in _CARRIED:
+        if getattr(queries, form) is None:
+            continue
+        makers = [_maker(one, maker) for one in retrievers if form in getattr(one, "reads", ())]
+        made = [one.contract() for one in {id(one): one for one in makers if one is not None}.values()]
+        if any(dict(one) != dict(made[0]) for one in made):
+            raise ValueError(
+                f"these queries carry {form}, and the retrievers that read them have another {maker} each: "
+                f"give all the same {maker}, or let feedback change the queries of one retriever"
+            )
+
+
+def _maker(retriever: Any, maker: str) -> Any:
+    """The encoder or analyzer of a retriever, or of the one within it."""
+    while not hasattr(retriever, maker) and hasattr(retriever, "retriever"):
+        retriever = retriever.retriever
+    return getattr(retriever, maker, None)
+
+
+def content(retrievers: Sequence[Retriever], corpus: Corpus, queries: Queries, run: Run) -> tuple[Queries, Feedback]:
+    """The content of the run's documents as the first part that shows it has it; the corpus gives texts in any case."""
+    source = next((one for one in retrievers if isinstance(one, FeedbackSource)), None)
+    own, shown = source.feedback(queries, run) if source else (queries, Feedback(run))
+    return own, replace(shown, texts=shown.texts or corpus.texts)
+
+
+def provenance(parts: Mapping[str, Any]) -> dict[str, Any]:
+    """What each part is, for the manifest, and the sums of what they count; one that stands twice counts once."""
+    about = {place: part.provenance() for place, part in parts.items() if hasattr(part, "provenance")}
+    first = {id(part): place for place, part in reversed(list(parts.items()))}
+    counts: Counter[str] = Counter()
+    for place in about:
+        if first[id(parts[place])] == place:
+            counts.update({what: count for what, count in about[place].items() if what.startswith(COUNTED)})
+    return {place: about.get(place, {}) for place in parts} | counts
+
+
+def settings(component: Any) -> Any:
+    """What a component was made with, as plain values: its contract, else its constructor's arguments by name.
+
+    Raises ValueError for one that has no contract() and does not keep an argument under its name.
+    """
+    if hasattr(component, "contract"):
+        return dict(component.contract())
+    kind = f"{type(component).__module__}:{type(component).__qualname__}"
+    arguments = list(inspect.signature(type(component)).parameters)
+    lost = [key for key in arguments if not hasattr(component, key)]
+    if lost:
+        raise ValueError(f"{kind} has no contract(), nor does it keep its argument {lost[0]!r}: give it either")
+    return {"type": kind, **{key: _plain(getattr(component, key)) for key in arguments}}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    return value if value is None or isinstance(value, str | int | float) else settings(value)

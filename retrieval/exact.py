@@ -1,0 +1,86 @@
+"""Exact search by matrix products: what they may be wrong by, and who takes them in on each device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from retrieval.candidates import Candidates
+
+__all__ = ["EPSILON", "SLACK", "TINY", "fixed_sum", "full_precision", "gamma", "multiply"]
+
+EPSILON = 2.0**-24  # unit round-off of float32
+SLACK = 32  # candidates beyond k, where they are taken by number
+TINY = 2.0**-126  # a float32 below may count as zero
+CELLS = 1 << 22  # products that a processor holds at a time
+
+
+def gamma(terms: int) -> float:
+    """The relative error of a float32 sum of products, in whatever order: n u / (1 - n u). Higham (2002), 3.1."""
+    return terms * EPSILON / (1 - terms * EPSILON)
+
+
+def multiply(
+    queries: np.ndarray, device: torch.device, tiles: Iterable[tuple[int, Tensor]], candidates: Candidates
+) -> None:
+    """Multiply float32 [queries, dimensions] with tiles on the device, and hand on what may be a candidate."""
+    import torch
+
+    asked = torch.from_numpy(queries).to(device)
+    if device.type != "cpu":
+        for first, tile in tiles:
+            gather_there(asked, first, tile, candidates)
+        return
+    products = torch.empty(CELLS + len(asked) * 64)
+    for first, tile in tiles:
+        for start in range(0, len(tile), step := max(64, CELLS // len(asked))):
+            part = tile[start : start + step]
+            product = products[: len(asked) * len(part)].view(len(asked), len(part))
+            torch.mm(asked, part.T, out=product)
+            candidates.gather(first + start, product.numpy())
+
+
+def gather_there(asked: Tensor, first: int, tile: Tensor, candidates: Candidates) -> None:
+    """Multiply on the device of both, and bring back no more than what reaches the limits known by now."""
+    import torch
+
+    product = asked @ tile.T
+    limits = torch.from_numpy(candidates.limits).to(asked.device)
+    if product.shape[1] > candidates.k and np.isneginf(candidates.limits).any():
+        least = product.topk(candidates.k, dim=1, sorted=False).values.amin(dim=1)
+        limits = torch.maximum(limits, least - torch.from_numpy(candidates.slack).to(asked.device))
+    query, doc = (product >= limits[:, None]).nonzero(as_tuple=True)
+    candidates.add(first, query.cpu().numpy(), doc.cpu().numpy(), product[query, doc].cpu().numpy())
+
+
+def fixed_sum(values: Tensor) -> Tensor:
+    """The sum over the last axis by halving: elementwise additions only, so the same bits on every device."""
+    import torch
+
+    width = 1 << max(values.shape[-1] - 1, 0).bit_length()
+    values = torch.nn.functional.pad(values, (0, width - values.shape[-1]))
+    while width > 1:
+        width //= 2
+        values = values[..., :width] + values[..., width:]
+    return values[..., 0]
+
+
+class full_precision:
+    """Matrix products in full float32, whatever the program asked for elsewhere (no TF32, no bfloat16)."""
+
+    def __enter__(self) -> None:
+        import torch
+
+        self.before = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("highest")
+
+    def __exit__(self, *error: object) -> None:
+        import torch
+
+        torch.set_float32_matmul_precision(self.before)
