@@ -22,6 +22,9 @@ log = logging.getLogger(__name__)
 NO_MEMORY = ("can't allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
+_HALVING = threading.Lock()  # not one a budget: an encoder is sent to other processes
+
+
 class Budget:
     """The most tokens of a padded batch. Out of memory halves it, and it stays halved for all that comes after.
 
@@ -32,11 +35,10 @@ class Budget:
         if tokens < 1:
             raise ValueError(f"batch_tokens is {tokens}: a batch holds at least 1 token")
         self.first = self.tokens = tokens
-        self._lock = threading.Lock()
 
     def halve(self, seen: int, what: str) -> None:
         """Halve it, if it is still what the batch that failed was cut by: batches that run at once fail together."""
-        with self._lock:
+        with _HALVING:
             if self.tokens == seen:
                 self.tokens = max(1, seen // 2)
                 log.warning("%s: out of memory, batches of %d tokens instead of %d", what, self.tokens, seen)

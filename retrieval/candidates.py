@@ -5,7 +5,7 @@ from __future__ import annotations
 from threading import Lock
 
 import numpy as np
-from numba import njit
+from numba import njit, uint64
 
 from retrieval.compiled import tell_first_use
 from retrieval.threads import Threads
@@ -59,36 +59,31 @@ class Candidates:
 
 @njit(cache=True, nogil=True)
 def gather(matrix, first, limits, counts, full, products, rows, k, slack, start, stop):
-    """Append what reaches its query's limit, for the queries from start to stop."""
-    width = matrix.shape[1]
-    whole = width - width % BLOCK
-    for q in range(start, stop):
-        for at in range(0, whole, BLOCK):
+    """Append what reaches its query's limit, for the queries from start to stop.
+
+    Places are unsigned, as numba would look after negative ones; some is int32 throughout, or there is no vector code.
+    """
+    width, block = uint64(matrix.shape[1]), uint64(BLOCK)
+    for q in range(uint64(start), uint64(stop)):
+        limit, count = limits[q], uint64(counts[q])
+        for at in range(uint64(0), width, block):
+            end, some = min(at + block, width), np.int32(0)
+            for j in range(at, end):
+                some = np.int32(some | np.int32(matrix[q, j] >= limit))
+            if not some:
+                continue
+            if count + block > uint64(products.shape[1]):
+                counts[q] = count
+                _compact(np.int64(q), k + k // SPARE, limits, counts, full, products, rows, k, slack)
+                limit, count = limits[q], uint64(counts[q])
             if full[q]:
                 break
-            some, limit = np.int32(0), limits[q]
-            for j in range(at, at + BLOCK):
-                some = np.int32(some | np.int32(matrix[q, j] >= limit))  # int32 throughout, or it is no vector code
-            if some:
-                _append(matrix, first, q, at, at + BLOCK, limits, counts, full, products, rows, k, slack)
-        if not full[q]:
-            _append(matrix, first, q, whole, width, limits, counts, full, products, rows, k, slack)
-
-
-@njit(cache=True, nogil=True)
-def _append(matrix, first, q, at, end, limits, counts, full, products, rows, k, slack):
-    """The same for up to BLOCK products; without branches, of which most would be guessed wrong."""
-    if counts[q] + BLOCK > products.shape[1]:
-        _compact(q, k + k // SPARE, limits, counts, full, products, rows, k, slack)
-        if full[q]:
-            return
-    count, limit = counts[q], limits[q]
-    for j in range(at, end):
-        product = matrix[q, j]
-        products[q, count] = product
-        rows[q, count] = first + j
-        count += product >= limit
-    counts[q] = count
+            for j in range(at, end):  # without branches, since these would be guessed wrong too often
+                product = matrix[q, j]
+                products[q, count] = product
+                rows[q, count] = np.int32(first + np.int64(j))
+                count += uint64(product >= limit)
+        counts[q] = count
 
 
 @njit(cache=True, nogil=True)

@@ -39,9 +39,7 @@ def narrow(vectors: np.ndarray, dtype: Number) -> list[np.ndarray]:
         return [vectors]
     if dtype == "float16":
         if len(vectors) and np.abs(vectors).max() > np.finfo(np.float16).max:
-            raise ValueError(
-                f"a vector holds {np.abs(vectors).max():g}, more than float16 can: store bfloat16 or float32"
-            )
+            raise ValueError(f"{np.abs(vectors).max():g} is more than float16 can hold: store bfloat16 or float32")
         return [vectors.astype(np.float16)]
     if dtype == "bfloat16":
         return [_to_bfloat16(vectors)]

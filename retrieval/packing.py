@@ -46,7 +46,7 @@ def packed_states(model: Any, tokens: list[list[int]], device: torch.device) -> 
 
 def _first_position(model: Any) -> int:
     """The position of a text's first token: RoBERTa and its like count from behind the padding's."""
-    embeddings = getattr(getattr(model, "base_model", model), "embeddings", None)
+    embeddings: Any = getattr(getattr(model, "base_model", model), "embeddings", None)
     return embeddings.padding_idx + 1 if hasattr(embeddings, "create_position_ids_from_input_ids") else 0
 
 
@@ -81,9 +81,10 @@ def _varlen(
     """[tokens, heads, width], in one kernel of the GPU."""
     from torch.nn.attention.varlen import varlen_attn
 
-    parts = (part.transpose(0, 1).contiguous() for part in (query, key, value))
-    window, shared = (-1, 0 if causal else -1), len(query) != len(key)
-    return varlen_attn(*parts, ends, ends, longest, longest, scale=scaling, window_size=window, enable_gqa=shared)
+    query, key, value = (part.transpose(0, 1).contiguous() for part in (query, key, value))
+    more: dict[str, Any] = {"window_size": (-1, 0 if causal else -1), "enable_gqa": query.shape[1] != key.shape[1]}
+    found: Any = varlen_attn(query, key, value, ends, ends, longest, longest, scale=scaling, **more)
+    return found
 
 
 def _one_by_one(
@@ -92,9 +93,6 @@ def _one_by_one(
     """[tokens, heads, width], text by text: a processor, and float32, have no kernel for all at once."""
     lengths = ends.diff().tolist()
     texts = zip(*(part.split(lengths, dim=1) for part in (query, key, value)), strict=True)
-    shared = len(query) != len(key)
-    found = [
-        scaled_dot_product_attention(*(part[None] for part in text), is_causal=causal, scale=scaling, enable_gqa=shared)
-        for text in texts
-    ]
+    more: dict[str, Any] = {"is_causal": causal, "scale": scaling, "enable_gqa": len(query) != len(key)}
+    found = [scaled_dot_product_attention(q[None], k[None], v[None], **more) for q, k, v in texts]
     return torch.cat(found, dim=2)[0].transpose(0, 1)

@@ -1,12 +1,13 @@
-"""Products of pairs of vectors in float64, with one fixed order of summation, document after document.
+"""Scores of pairs of vectors, document after document: float64 sums in one fixed order, rounded to float32.
 
-The sum over the dimensions is by halving: vectors are padded with zeros to a power of two, and as long as there are
-two halves, one is added to the other. So the score of a pair has the same bits whatever is asked beside it.
-"""
+The order of summation is by halving: vectors are padded with zeros to a power of two, and one half of the products is
+added to the other until one is left. So a pair has the same score whatever is asked beside it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numba import njit
@@ -23,101 +24,114 @@ SHARE = 4096  # pairs that a thread scores at least
 def lengths(tile: np.ndarray, threads: Threads) -> np.ndarray:
     """float64 Euclidean norms of float32 [n, dimensions]."""
     squares = np.empty(len(tile))
-    threads.share(lambda start, stop: sum_squares(tile, start, stop, squares), len(tile), SHARE)
+    threads.share(partial(sum_squares, tile, squares), len(tile), SHARE)
     return np.sqrt(squares)
 
 
 @dataclass(frozen=True)
 class PairScores:
-    """Dot products with the vectors of a corpus; cosines where `norms`, float64 [documents], are given."""
+    """Dot products with the vectors of a corpus, or cosines."""
 
     tiles: VectorTiles
-    norms: np.ndarray | None
+    norms: np.ndarray  # float64 [documents]
+    cosine: bool
 
     def __call__(self, queries: np.ndarray, counts: np.ndarray, rows: np.ndarray, threads: Threads) -> np.ndarray:
-        """float32 scores: query q, float32 [queries, dimensions], with the next counts[q] of the rows."""
-        half = 1 << max(queries.shape[1] - 1, 1).bit_length() - 1
-        asked = [np.ascontiguousarray(part) for part in (queries[:, :half], queries[:, half:])]
+        """float32 scores: query q, of float32 [queries, dimensions], with the next counts[q] of the rows."""
         query = np.repeat(np.arange(len(queries), dtype=np.int32), counts)
-        scores = np.empty(len(rows))
-        for vectors, pairs in read_ahead(self._parts(rows)):
+        norms, scores = lengths(queries, threads), np.empty(len(rows), np.float32)
+        longest = 1.0 if self.cosine else self.norms.max(initial=0)
+        for vectors, needed, pairs in read_ahead(self._parts(rows)):
+            asked = (queries, norms, self.cosine, longest, query, pairs, vectors, self.norms[needed], scores)
+            threads.share(partial(score_pairs, *asked), len(pairs), SHARE)
+        return scores
 
-            def score(start: int, stop: int, vectors=vectors, pairs=pairs) -> None:
-                score_pairs(vectors, *asked, pairs, query, start, stop, scores)
-
-            threads.share(score, len(pairs), SHARE)
-        if self.norms is not None:
-            both = lengths(queries, threads)[query] * self.norms[rows]
-            scores /= np.where(both == 0, 1, both)  # a zero vector has cosine 0 with everything
-        return scores.astype(np.float32)
-
-    def _parts(self, rows: np.ndarray):
-        """Vectors float32 [n, dimensions], and the pairs of them as document << 32 | place of the pair, ascending."""
+    def _parts(self, rows: np.ndarray) -> Iterator[tuple[np.ndarray, slice | np.ndarray, np.ndarray]]:
+        """Vectors float32 [n, dimensions], their rows, and pairs: place in them << 32 | place in `rows`, ascending."""
         pairs = rows.astype(np.int64) << 32 | np.arange(len(rows))
         pairs.sort()
         if self.tiles.whole is not None:
-            yield self.tiles.whole, pairs
+            yield self.tiles.whole, slice(None), pairs
             return
         docs = pairs >> 32
-        steps = np.diff(docs, prepend=-1) != 0
-        number = np.cumsum(steps) - 1  # of each pair's document among those that are needed
-        needed = docs[steps]
+        fresh = np.diff(docs, prepend=-1) != 0
+        needed, number = docs[fresh], np.cumsum(fresh) - 1
         step = max(1, CHUNK // self.tiles.shape[1])
         for first in range(0, len(needed), step):
-            start, stop = np.searchsorted(number, [first, first + step])
-            local = (number[start:stop] - first) << 32 | (pairs[start:stop] & 0xFFFFFFFF)
-            yield self.tiles.rows(needed[first : first + step]), local
+            some = slice(*np.searchsorted(number, [first, first + step]))
+            part = needed[first : first + step]
+            yield self.tiles.rows(part), part, (number[some] - first) << 32 | (pairs[some] & 0xFFFFFFFF)
 
 
-@njit(cache=True, nogil=True)
-def score_pairs(vectors, low, high, pairs, query, first, last, scores):
-    """Fill in the scores of pairs[first:last]; `low` and `high` are the first half of each query, and the rest."""
-    half, rest = low.shape[1], high.shape[1]
-    doc_low, doc_high, products = np.zeros(half), np.zeros(rest), np.empty(half)
-    row = np.int64(-1)
+@njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
+def score_pairs(queries, asked, cosine, longest, query, pairs, vectors, norms, scores, first, last):
+    """Fill in the scores of pairs[first:last].
+
+    float64 sums in another order can differ by `margin` (Higham 2002). Only where that might show in float32, which is
+    one pair in a hundred thousand, is there need of the fixed order.
+    """
+    width = queries.shape[1]
+    doc, row = np.empty(width), np.int64(-1)
     for i in range(first, last):
         if pairs[i] >> 32 != row:
             row = pairs[i] >> 32
-            for j in range(half):
-                doc_low[j] = vectors[row, j]
-            for j in range(rest):
-                doc_high[j] = vectors[row, half + j]
+            for j in range(width):
+                doc[j] = vectors[row, j]
         place = pairs[i] & 0xFFFFFFFF
-        q = query[place]
-        for j in range(rest):
-            products[j] = doc_low[j] * np.float64(low[q, j]) + doc_high[j] * np.float64(high[q, j])
-        for j in range(rest, half):
-            products[j] = doc_low[j] * np.float64(low[q, j])
-        scores[place] = _halved(products, half)
-
-
-@njit(cache=True, nogil=True)
-def sum_squares(vectors, first, last, sums):
-    """Fill in the sum of squares of the vectors from first to last."""
-    width = vectors.shape[1]
-    half = 1
-    while 2 * half < width:
-        half *= 2
-    products = np.empty(half)
-    for row in range(first, last):
-        for j in range(half):
-            products[j] = np.float64(vectors[row, j]) * np.float64(vectors[row, j])
-        for j in range(half, width):
-            products[j - half] += np.float64(vectors[row, j]) * np.float64(vectors[row, j])
-        sums[row] = _halved(products, half)
-
-
-@njit(cache=True, nogil=True)
-def _halved(values, width):
-    """The sum of the first `width` values, a power of two, by adding one half to the other; three halvings at once."""
-    while width >= 8:
-        width //= 8
-        a, b, c, d = values[:width], values[width:], values[2 * width :], values[3 * width :]
-        e, f, g, h = values[4 * width :], values[5 * width :], values[6 * width :], values[7 * width :]
+        q, dot = query[place], 0.0
         for j in range(width):
-            a[j] = ((a[j] + e[j]) + (c[j] + g[j])) + ((b[j] + f[j]) + (d[j] + h[j]))
+            dot += doc[j] * np.float64(queries[q, j])
+        margin = 2.0**-51 * (width + 8) * asked[q] * (norms[row] if cosine else longest)
+        both = asked[q] * norms[row] if cosine else 1.0
+        scores[place] = _rounded(dot, margin, both, queries, q, doc)
+
+
+@njit(cache=True, nogil=True)
+def _rounded(dot, margin, both, queries, q, doc):
+    """The score as float32; a zero vector has cosine 0 with everything. There is no negative zero."""
+    if both == 0:
+        return np.float32(0)
+    low, high = np.float32((dot - margin) / both), np.float32((dot + margin) / both)
+    return (low if low == high else np.float32(fixed_dot(queries, q, doc) / both)) + np.float32(0)
+
+
+@njit(cache=True, nogil=True)
+def fixed_dot(queries, q, doc):
+    """The sum of products by halving. Each product of two float32 numbers is exact in float64."""
+    products = np.zeros(_padded(len(doc)))
+    for j in range(len(doc)):
+        products[j] = np.float64(queries[q, j]) * np.float64(doc[j])
+    return _halved(products)
+
+
+@njit(cache=True, nogil=True)
+def sum_squares(vectors, sums, first, last):
+    """Fill in the sum of squares of the vectors from first to last, in the same order."""
+    width = vectors.shape[1]
+    products = np.zeros(_padded(width))
+    for row in range(first, last):
+        for j in range(width):
+            products[j] = np.float64(vectors[row, j]) * np.float64(vectors[row, j])
+        products[width:] = 0
+        sums[row] = _halved(products)
+
+
+@njit(cache=True, nogil=True)
+def _padded(width):
+    """The power of two from `width` on."""
+    padded = 1
+    while padded < width:
+        padded *= 2
+    return padded
+
+
+@njit(cache=True, nogil=True)
+def _halved(values):
+    """The sum of a power of two of values, of which one half is added to the other until one is left."""
+    width = len(values)
     while width > 1:
         width //= 2
+        low, high = values[:width], values[width:]
         for j in range(width):
-            values[j] += values[width + j]
-    return values[0] + 0.0  # no negative zero
+            low[j] += high[j]
+    return values[0]

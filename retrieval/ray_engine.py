@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +46,27 @@ def encode_on_ray(
     actors = max(1, min(actors or gpus or cores - 1, count))
     # an actor pool that reserves every core leaves none to read with, and hangs
     share = {"num_gpus": 1} if gpus else {"num_cpus": max(0.1, (cores - 1) / actors)}
-    places = [str(Path(corpus.folder).absolute()), encoder, str(Path(folder).absolute()), dtype, shard, health]
+    places = [
+        str(Path(corpus.folder).absolute()),
+        _unloaded(encoder),
+        str(Path(folder).absolute()),
+        dtype,
+        shard,
+        health,
+    ]
     work = ray.data.from_items([{"number": number} for number in range(count)], override_num_blocks=count)
     pool = ray.data.ActorPoolStrategy(size=actors)
     work.map_batches(_Shards, fn_constructor_args=places, batch_size=1, compute=pool, **share).materialize()
     encode_corpus(corpus, encoder, folder, dtype, shard, health)
+
+
+def _unloaded(encoder: Any) -> Any:
+    """A copy without what it loaded so far: each actor loads its own."""
+    fresh = copy.copy(encoder)
+    for name in list(vars(fresh)):
+        if isinstance(getattr(type(fresh), name, None), cached_property):
+            del fresh.__dict__[name]
+    return fresh
 
 
 class _Shards:

@@ -106,12 +106,13 @@ def write_settings(folder: Path, settings: Settings, width: int, projections: in
     pooling = {"word_embedding_dimension": width, **flags, "include_prompt": settings.include_prompt is not False}
     write_json(folder / "1_Pooling" / "config.json", pooling)
     kinds = ["Transformer", "Pooling", *["Dense"] * projections, *["Normalize"] * bool(settings.normalize)]
+    paths = [f"{i}_{kind}" if i else "" for i, kind in enumerate(kinds)]
     modules = [
-        {"idx": i, "name": str(i), "path": f"{i}_{kind}" if i else "", "type": f"sentence_transformers.models.{kind}"}
-        for i, kind in enumerate(kinds)
+        {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for i, (path, kind) in enumerate(zip(paths, kinds, strict=True))
     ]
     write_json(folder / "modules.json", modules)
-    return [folder / module["path"] for module in modules if module["path"].endswith("_Dense")]
+    return [folder / path for path in paths if path.endswith("_Dense")]
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -168,9 +168,7 @@ def begin(folder: Path, corpus: Corpus, contract: Mapping[str, Any], dtype: str,
         there = opened(folder)
         expect(folder, there, corpus, contract, dtype)
         if there["shard"] != size:
-            raise ValueError(
-                f"{folder} has shards of {there['shard']} documents, not {size}: keep to them with shard=..."
-            )
+            raise ValueError(f"{folder} has shards of {there['shard']} documents, not {size}: shard=... keeps to them")
         return
     with whole_file(folder / "contract.json") as part:
         part.write_text(json.dumps({**about, "encoder": contract}, indent=2), encoding="utf-8")
@@ -205,9 +203,7 @@ def expect(
         both = "; ".join(f"{key}: {there.get(key)!r} there, {here.get(key)!r} here" for key in differing)
         raise ValueError(f"{folder} was encoded by another encoder ({both}); encode again with retrieval.encode")
     if dtype and dtype != about["dtype"]:
-        raise ValueError(
-            f"{folder} holds {about['dtype']}, not {dtype}: change the dtype, or encode into another folder"
-        )
+        raise ValueError(f"{folder} holds {about['dtype']}, not {dtype}: change dtype, or encode into another folder")
 
 
 def _sha256(path: Path) -> str:

@@ -189,9 +189,7 @@ def test_a_recipe_takes_either_kind_of_reranker_and_names_both_for_neither(tmp_p
         (loaded,) = load(recipe, path)
         assert [part.name for part in loaded.parts()][-2] == name
     path.write_text("retriever:\n  type: rerank\n  retriever: bm25\n  reranker: tests.test_rerank:Nothing\n")
-    with pytest.raises(
-        ConfigError, match="Nothing is no Reranker or ListReranker: it has no score and no orders"
-    ):
+    with pytest.raises(ConfigError, match="Nothing is no Reranker or ListReranker: it has no score and no orders"):
         load(recipe, path)
     path.write_text("retriever:\n  type: rerank\n  retriever: bm25\n  reranker: [duo]\n")
     with pytest.raises(ConfigError, match="one Reranker or ListReranker is wanted, not a list"):

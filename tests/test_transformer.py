@@ -288,7 +288,7 @@ def test_a_compiled_model_gives_the_same_vectors(tiny_model, tmp_path, monkeypat
     shallow.transformer.config.num_hidden_layers = 1
     shallow.save(tmp_path / "shallow")
     found, expected = (
-        Transformer(str(tmp_path / "shallow"), dtype="float32", compile=compile).encode_docs(["otter", TEXTS[0]])
-        for compile in (True, False)
+        Transformer(str(tmp_path / "shallow"), dtype="float32", compiled=compiled).encode_docs(["otter", TEXTS[0]])
+        for compiled in (True, False)
     )
     np.testing.assert_allclose(found.vectors, expected.vectors, atol=1e-5)

@@ -23,6 +23,9 @@ __all__ = ["Api"]
 AGAIN = (408, 429, 500, 502, 503, 504)  # answers that may be others the next time
 
 
+_COUNTING = threading.Lock()  # not one an encoder: it is sent to other processes
+
+
 class Api:
     """Single vectors from a server: POST {url}/embeddings, as OpenAI has it."""
 
@@ -69,7 +72,6 @@ class Api:
         self.normalize, self.shorten, self.batch, self.concurrency = normalize, shorten, batch, concurrency
         self.timeout, self.retries, self.backoff = timeout, retries, backoff
         self.tokens = 0  # that the server has counted so far
-        self._lock = threading.Lock()
 
     def encode_queries(self, texts: Sequence[str]) -> Dense:
         """Vectors float32 [texts, dimensions]."""
@@ -125,7 +127,7 @@ class Api:
         broken = np.flatnonzero(~np.isfinite(found).all(1))
         if len(broken):
             raise ValueError(f"{self.url} gives NaN or infinity for {texts[broken[0]][:60]!r}")
-        with self._lock:
+        with _COUNTING:
             self.tokens += int((answer.get("usage") or {}).get("prompt_tokens") or 0)
         lengths = np.linalg.norm(found, axis=1, keepdims=True)
         return found / np.where(lengths > 0, lengths, 1) if self.normalize else found

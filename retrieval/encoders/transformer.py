@@ -39,7 +39,24 @@ OF_QUERIES = ("query_prompt", "instruction")  # settings that no document depend
 
 
 class Transformer:
-    """A bi-encoder from any Hugging Face or sentence-transformers folder; None means what the folder says."""
+    """A bi-encoder from any Hugging Face or sentence-transformers folder; None means what the folder says.
+
+    `dtype` auto is bfloat16 where processor or GPU computes in it.
+
+    `batch_tokens` bounds a padded batch: by default 1,024 tokens on a processor, where each core takes a batch of
+    its own, and 65,536 on a GPU. Out of memory halves it.
+
+    `sha256` is checked against model.safetensors; `revision` is one of the hub's.
+    `instruction` stands for {instruction} in `query_prompt`.
+    `include_prompt` false pools without the prompt's tokens, as GritLM and Instructor do.
+    `append_eos` ends each text with the end token where the tokenizer does not, also where it is cut.
+    `dimensions` keeps the first so many, before normalisation (Kusupati et al. 2022, Matryoshka).
+    `adapter` is a peft folder for both sides, LoRA (merged into the weights) or a soft prompt.
+    `query_adapter` is one for queries alone, over `adapter`; documents keep the vectors that they have without it.
+    Virtual tokens of a soft prompt are attended to and never pooled.
+    `attention` packed puts the texts of a batch into one row without padding; None is padded.
+    `compiled` runs the transformer through torch.compile: the first batches wait for it.
+    """
 
     def __init__(
         self,
@@ -62,24 +79,9 @@ class Transformer:
         adapter: str | None = None,
         query_adapter: str | None = None,
         attention: Literal["padded", "packed"] | None = None,
-        compile: bool = False,
+        compiled: bool = False,
     ):
-        """`dtype` auto is bfloat16 where processor or GPU computes in it.
-
-        `batch_tokens` bounds a padded batch: by default 1,024 tokens on a processor, where each core takes a batch of
-        its own, and 65,536 on a GPU. Out of memory halves it.
-
-        `sha256` is checked against model.safetensors; `revision` is one of the hub's.
-        `instruction` stands for {instruction} in `query_prompt`.
-        `include_prompt` false pools without the prompt's tokens, as GritLM and Instructor do.
-        `append_eos` ends each text with the end token where the tokenizer does not, also where it is cut.
-        `dimensions` keeps the first so many, before normalisation (Kusupati et al. 2022, Matryoshka).
-        `adapter` is a peft folder for both sides, LoRA (merged into the weights) or a soft prompt.
-        `query_adapter` is one for queries alone, over `adapter`; documents keep the vectors that they have without it.
-        Virtual tokens of a soft prompt are attended to and never pooled.
-        `attention` packed puts the texts of a batch into one row without padding; None is padded.
-        `compile` runs the transformer through torch.compile: the first batches wait for it.
-        """
+        """What may be None is then as the folder says; the class says what is not obvious."""
         self.model, self.revision, self.sha256 = model, revision, sha256
         self.chosen: dict[str, Any] = dict(
             pooling=pooling,
@@ -94,7 +96,7 @@ class Transformer:
         )
         self.dtype, self.batch_tokens, self.device = dtype, batch_tokens, device
         chosen("attention", attention or "padded", Literal["padded", "packed"])
-        self.attention, self.compile, self.append_eos = attention or "padded", compile, append_eos
+        self.attention, self.compiled, self.append_eos = attention or "padded", compiled, append_eos
         self.adapter, self.query_adapter = adapter, query_adapter
 
     def encode_queries(self, texts: Sequence[str]) -> Dense:
@@ -139,7 +141,7 @@ class Transformer:
 
     def provenance(self) -> dict[str, Any]:
         """The contract, and what changes the last bits of a vector, for the manifest."""
-        return {**self.contract(), **self._budget.about(), "attention": self.attention, "compile": self.compile}
+        return {**self.contract(), **self._budget.about(), "attention": self.attention, "compiled": self.compiled}
 
     def trainable(self) -> BiEncoder:
         """A new float32 copy from the model's files, for a trainer to change. Raises ValueError for soft prompts."""
@@ -173,14 +175,14 @@ class Transformer:
             self._pack(model)
         if self.query_adapter:
             self._wear_for_queries(model)
-        if self.compile:
+        if self.compiled:
             frozen = {"options": {"freezing": True}} if self._device.type == "cpu" else {}
             for queries in (False, True):
                 model.side(queries).compile(dynamic=True, **frozen)
         return model
 
     def _running(self) -> dict[str, Any]:
-        names = ("dtype", "batch_tokens", "device", "attention", "compile")
+        names = ("dtype", "batch_tokens", "device", "attention", "compiled")
         return {name: getattr(self, name) for name in names}
 
     def _load(self, dtype: torch.dtype | None) -> BiEncoder:
@@ -262,8 +264,7 @@ class Transformer:
         for part, found in in_batches(encode, lengths, self._budget, self._device.type, what):
             vectors[part] = found
         if not np.isfinite(vectors).all():
-            wrong = ~np.isfinite(vectors).all(axis=1)
-            text = next(text for text, i in zip(read.texts, read.places, strict=True) if wrong[i])
+            text = next(t for t, i in zip(read.texts, read.places, strict=True) if not np.isfinite(vectors[i]).all())
             raise ValueError(f"{self.model} in {self.dtype} gives NaN or infinity for {text[:60]!r}")
         return Dense(vectors[read.places], read.cut)
 

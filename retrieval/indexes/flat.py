@@ -56,7 +56,7 @@ class Flat:
         self.rank, self.tiles = rank, VectorTiles(vectors, self.tile)
         self.norms = self._norms()
         norms = self.norms if self.metric == "cosine" else None
-        self.pairs = PairScores(self.tiles, norms)
+        self.pairs = PairScores(self.tiles, self.norms, self.metric == "cosine")
         self.there = DeviceTiles(self.tiles, norms, [choose_device(name) for name in names], self.resident)
 
     def search(self, queries: Representations, k: int) -> tuple[np.ndarray, np.ndarray]:

@@ -57,12 +57,13 @@ class Adaptive:
     def retrieve(self, queries: Queries, k: int) -> Run:
         """The k best. Raises ValueError for scores that are not finite."""
         first = found(self.retriever, queries, max(k, self.budget), self.corpus)
-        searches = [Search(rows[rows != PAD].tolist(), self.budget, self.batch) for rows in first.rows]
+        scored: list[tuple[np.ndarray, np.ndarray]] = []
+        rest: list[np.ndarray] = []
         for span in spans(len(queries)):
-            self._search([searches[i] for i in span], [queries.texts[i] for i in span])
-        self.from_first_pass += sum(one % 2 == 0 for search in searches for one in search.iterations.values())
-        self.from_graph += sum(one % 2 == 1 for search in searches for one in search.iterations.values())
-        scored, rest = [search.found() for search in searches], [search.unscored() for search in searches]
+            searches = [Search(rows[rows != PAD].tolist(), self.budget, self.batch) for rows in first.rows[span]]
+            self._search(searches, [queries.texts[i] for i in span])
+            scored += [search.found() for search in searches]
+            rest += [search.unscored() for search in searches]
         return run_of(queries.ids, first.docs, scored, rest, k, f"{name(self.reranker, first)}+adaptive")
 
     def feedback(self, queries: Queries, run: Run) -> tuple[Queries, Feedback]:
@@ -81,7 +82,7 @@ class Adaptive:
             asked = [(search, text, search.propose()) for search, text in zip(searches, texts, strict=True)]
             asked = [one for one in asked if one[2]]
             if not asked:
-                return
+                break
             rows = np.concatenate([np.array(batch, np.int32) for _, _, batch in asked])
             questions = [text for _, text, batch in asked for _ in batch]
             scores = pair_scores(self.reranker, list(zip(questions, self.corpus.texts(rows), strict=True)))
@@ -90,6 +91,9 @@ class Adaptive:
                 stop = start + len(batch)
                 search.learn(scores[start:stop].tolist(), near[start:stop])
                 start = stop
+        came = [one % 2 for search in searches for one in search.iterations.values()]
+        self.from_graph += sum(came)
+        self.from_first_pass += len(came) - sum(came)
 
 
 class Search:

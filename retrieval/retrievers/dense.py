@@ -10,7 +10,7 @@ from typing import Any
 from retrieval.corpus import Corpus
 from retrieval.encoding import dense, encode_corpus, open_store
 from retrieval.numbers import Number
-from retrieval.protocols import Encoder, Index, SavedIndex
+from retrieval.protocols import COUNTED, Encoder, Index, SavedIndex
 from retrieval.shards import key
 from retrieval.token_vectors import TokenStore
 from retrieval.types import Feedback, Queries, Representations, Run
@@ -70,7 +70,9 @@ class DenseRetriever:
             "truncated queries": self.truncated_queries,
             "zero vectors": self.store.zero,
         }
-        return about | ({"index": self.index.provenance()} if hasattr(self.index, "provenance") else {})
+        index = self.index.provenance() if hasattr(self.index, "provenance") else {}
+        counts = {what: count for what, count in index.items() if what.startswith(COUNTED)}
+        return about | counts | ({"index": index} if index else {})
 
     def _encoded(self, queries: Queries) -> Queries:
         if queries.representations is not None:
