@@ -20,12 +20,12 @@ SPARE = 16  # a threshold is good enough when no more than k / SPARE documents t
 class Candidates:
     """The candidates of some queries so far. Several threads may add what they multiplied.
 
-    Each query has room for `capacity` of them. When it is full, the k-th best product becomes the threshold, less
-    `slack`: twice what a product can be wrong by. A query whose room is still full then is given up: `full` says so.
+    Each query has room for `capacity` of them. When that is used up, the k-th best product becomes its limit, less
+    `slack`, twice what a product can be wrong by. A query whose room this doesn't free is given up: `full` says so.
     """
 
     def __init__(self, slack: np.ndarray, k: int, capacity: int, threads: Threads):
-        """`slack` is float32 [queries]; `capacity` is at least k + BLOCK."""
+        """`slack` is float32 [queries]; `capacity` is k + k / SPARE + BLOCK or more."""
         count = len(slack)
         self.slack, self.k, self.threads, self.lock = slack, k, threads, Lock()
         self.limits = np.full(count, -np.inf, np.float32)  # no product below is a candidate
@@ -48,10 +48,9 @@ class Candidates:
     def pairs(self) -> tuple[np.ndarray, np.ndarray]:
         """How many candidates each query has, int64, and their rows int32, query by query."""
         self.threads.share(lambda start, stop: cut(*self._held(), start, stop), len(self.counts), FEW)
-        counts = np.where(self.full, 0, self.counts)
-        ends, rows = np.cumsum(counts), np.empty(counts.sum(), np.int32)
-        flatten(self.rows, ends, rows)
-        return counts, rows
+        rows = np.empty(self.counts.sum(), np.int32)
+        flatten(self.rows, np.cumsum(self.counts), rows)
+        return self.counts, rows
 
     def _held(self) -> tuple:
         return (self.limits, self.counts, self.full, self.products, self.rows, self.k, self.slack)
@@ -74,10 +73,10 @@ def gather(matrix, first, limits, counts, full, products, rows, k, slack, start,
                 continue
             if count + block > uint64(products.shape[1]):
                 counts[q] = count
-                _compact(np.int64(q), k + k // SPARE, limits, counts, full, products, rows, k, slack)
+                _make_room(np.int64(q), limits, counts, full, products, rows, k, slack)
                 limit, count = limits[q], uint64(counts[q])
-            if full[q]:
-                break
+                if full[q]:
+                    break
             for j in range(at, end):  # without branches, since these would be guessed wrong too often
                 product = matrix[q, j]
                 products[q, count] = product
@@ -91,9 +90,9 @@ def add(queries, docs, found, first, limits, counts, full, products, rows, k, sl
     """Append single products that reach their query's limit."""
     for i in range(len(queries)):
         q = queries[i]
-        if counts[q] == products.shape[1] and not full[q]:
-            _compact(q, k + k // SPARE, limits, counts, full, products, rows, k, slack)
-        if found[i] >= limits[q] and not full[q]:
+        if counts[q] == products.shape[1]:
+            _make_room(q, limits, counts, full, products, rows, k, slack)
+        if found[i] >= limits[q]:
             products[q, counts[q]] = found[i]
             rows[q, counts[q]] = first + docs[i]
             counts[q] += 1
@@ -104,12 +103,19 @@ def cut(limits, counts, full, products, rows, k, slack, start, stop):
     """Leave to each query what its k-th best product allows."""
     for q in range(start, stop):
         if not full[q]:
-            _compact(q, k, limits, counts, full, products, rows, k, slack)
-            full[q] = False
+            _compact(q, k, limits, counts, products, rows, k, slack)
 
 
 @njit(cache=True, nogil=True)
-def _compact(q, enough, limits, counts, full, products, rows, k, slack):
+def _make_room(q, limits, counts, full, products, rows, k, slack):
+    """Drop what cannot be among the k best any more, or give the query up where that is too little."""
+    _compact(q, k + k // SPARE, limits, counts, products, rows, k, slack)
+    if 4 * counts[q] > 3 * products.shape[1]:
+        full[q], counts[q], limits[q] = True, 0, np.inf
+
+
+@njit(cache=True, nogil=True)
+def _compact(q, enough, limits, counts, products, rows, k, slack):
     """Raise the limit to what at least k products reach, and not many more than `enough`; drop those below."""
     limits[q] = max(limits[q], _threshold(products, q, counts[q], k, enough) - slack[q])
     limit, kept = limits[q], 0
@@ -118,7 +124,6 @@ def _compact(q, enough, limits, counts, full, products, rows, k, slack):
         products[q, kept], rows[q, kept] = product, row
         kept += product >= limit
     counts[q] = kept
-    full[q] = 4 * kept > 3 * products.shape[1]
 
 
 @njit(cache=True, nogil=True)

@@ -16,7 +16,18 @@ from tqdm import tqdm
 from retrieval.vector_tiles import VectorTiles
 from retrieval.vectors import VectorStore
 
-__all__ = ["Blocks", "faiss_package", "fill", "made", "parts", "reason", "set_parameters", "train"]
+__all__ = [
+    "Blocks",
+    "faiss_package",
+    "fill",
+    "made",
+    "parts",
+    "reason",
+    "repeatable",
+    "set_parameters",
+    "train",
+    "unit",
+]
 
 log = logging.getLogger(__name__)
 
@@ -132,21 +143,22 @@ def train(index: Any, factory: str, blocks: Blocks, training: int | None, seed: 
     if count < LEAST * needed:
         log.warning("%s: %d vectors train %d centroids; %d make good ones", factory, count, needed, LEAST * needed)
     sample = blocks.sample(count, seed)
-    held = _seeded(index, seed)
+    given = _seeded(index, seed)
     _told(factory, lambda: index.train(sample))
-    for change, _ in held:
-        change.pq = None
+    for rotation, _ in given:
+        rotation.pq = None
     return count
 
 
 def fill(index: Any, factory: str, blocks: Blocks) -> None:
     """Add every vector."""
+    _any_threads()
     for block in blocks:
         _told(factory, lambda block=block: index.add(block))  # type: ignore[misc]
 
 
 def set_parameters(index: Any, parameters: Mapping[str, float], on_gpu: bool = False) -> None:
-    """Set search parameters by faiss's names. Raises ValueError for a name that the index has not, or a value below 1."""
+    """Set parameters by faiss's names. Raises ValueError for a name that the index has not, or a value below 1."""
     faiss = faiss_package()
     space = faiss.GpuParameterSpace() if on_gpu else faiss.ParameterSpace()
     for name, value in parameters.items():
@@ -159,6 +171,12 @@ def set_parameters(index: Any, parameters: Mapping[str, float], on_gpu: bool = F
             ranges = space.parameter_ranges
             has = ", ".join(ranges.at(i).name for i in range(ranges.size())) or "none"
             raise ValueError(f"parameters: the index has no {name!r}; those of its search: {has}") from None
+
+
+def repeatable(index: Any) -> bool:
+    """Whether building it again gives the same index, with as many threads."""
+    one_thread = faiss_package().omp_get_max_threads() == 1
+    return one_thread or _any_threads() or not any(hasattr(part, "hnsw") for part in parts(index))
 
 
 def reason(error: RuntimeError) -> str:
@@ -177,19 +195,31 @@ def _centroids(index: Any) -> int:
 def _seeded(index: Any, seed: int) -> list[tuple[Any, Any]]:
     """Seed every k-means, and keep faiss from a line for each that has few vectors: that was told once.
 
-    The quantisers given to OPQ are returned, for they must live while it is trained.
+    Returns the rotations with the quantisers they were given, which must live while they are trained.
     """
     faiss = faiss_package()
-    held = []
+    given = []
     for change in transforms(index):
         if type(change).__name__ == "OPQMatrix":
-            change.pq = faiss.ProductQuantizer(change.d_out, change.M, 8)
-            held.append((change, change.pq))
+            quantiser = faiss.ProductQuantizer(change.d_out, change.M, OPQ_CENTROIDS.bit_length() - 1)
+            change.pq = quantiser
+            quantiser.thisown = True  # setting it gave it away, and the rotation does not free it
+            given.append((change, quantiser))
     clusterings = [part.cp for part in parts(index) if hasattr(part, "cp")]
-    clusterings += [part.pq.cp for part in parts(index) if hasattr(part, "pq")]
-    for clustering in clusterings + [quantiser.cp for _, quantiser in held]:
-        clustering.seed, clustering.min_points_per_centroid = seed + 1, 1  # faiss takes its own for a seed of 0 or less
-    return held
+    quantisers = [part.pq for part in parts(index) if hasattr(part, "pq")] + [quantiser for _, quantiser in given]
+    for clustering in clusterings + [quantiser.cp for quantiser in quantisers]:
+        clustering.seed, clustering.min_points_per_centroid = seed, 1
+    return given
+
+
+def _any_threads() -> bool:
+    """Have HNSW built the same by any number of threads, and say whether this faiss can."""
+    faiss = faiss_package()
+    try:
+        faiss.cvar.hnsw_deterministic_build = True  # what was the rule in 1.15.1 became an option
+    except AttributeError:
+        return hasattr(faiss, "hnsw_add_vertices_deterministic")
+    return True
 
 
 def _told(factory: str, work: Any) -> None:

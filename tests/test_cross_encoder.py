@@ -126,6 +126,16 @@ def test_a_model_without_a_classifier_is_refused(tiny_model):
         CrossEncoder(str(tiny_model)).score(PAIRS)
 
 
+def test_a_classifier_without_its_pooler_is_refused(classifier, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    folder = shutil.copytree(classifier(), tmp_path / "model")
+    weights = {name: one for name, one in load_file(folder / "model.safetensors").items() if "pooler" not in name}
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ValueError, match="has no pooler, so it holds no BertForSequenceClassification"):
+        CrossEncoder(str(folder)).score(PAIRS)
+
+
 def test_other_weights_than_expected_are_refused(classifier):
     with pytest.raises(ValueError, match="model.safetensors has SHA-256"):
         CrossEncoder(str(classifier()), sha256="00" * 32).score(PAIRS)

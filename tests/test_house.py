@@ -11,11 +11,28 @@ from pathlib import Path
 import pytest
 
 from retrieval.config import FOLDERS, components, load
-from retrieval.registry import find
+from retrieval.registry import NoComponent, find
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
-KINDS = [(kind, name) for kind in FOLDERS if kind.__name__ != "FeedbackSource" for name in components(kind)]
+EITHER = ("Reranker", "ListReranker")  # of one folder, whose components are of one kind or the other
+
+
+def kept(name: str, kind: type) -> bool:
+    """Whether a component of a folder of two kinds is of this one."""
+    try:
+        return bool(find(kind, name))
+    except NoComponent:
+        return False
+
+
+KINDS = [
+    (kind, name)
+    for kind in FOLDERS
+    if kind.__name__ != "FeedbackSource"
+    for name in components(kind)
+    if kind.__name__ not in EITHER or kept(name, kind)
+]
 
 
 def test_importing_is_free():
@@ -33,6 +50,12 @@ def test_a_component_keeps_its_protocol(kind, name):
             continue
         kept = list(inspect.signature(getattr(component, method)).parameters)
         assert kept[: len(inspect.signature(promised).parameters)] == list(inspect.signature(promised).parameters)
+
+
+def test_a_reranker_is_of_one_kind_or_the_other():
+    kinds = [kind for kind in FOLDERS if kind.__name__ in EITHER]
+    names = components(kinds[0])
+    assert names and all(any(kept(name, kind) for kind in kinds) for name in names)
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=[str(path.relative_to(ROOT / "configs")) for path in CONFIGS])

@@ -93,7 +93,8 @@ class Flat:
         pool: Threads,
     ) -> np.ndarray:
         """Fill in the lines of these queries, and say for which it could be done with that capacity."""
-        found = Candidates(slack[part], rows.shape[1], capacity, pool)
+        k = rows.shape[1]
+        found = Candidates(slack[part], k, capacity, pool)
         self.there.run(partial(multiply, asked[part], candidates=found))
         counts, docs = found.pairs()
         exact = self.pairs(asked[part], counts, docs, pool)
@@ -101,8 +102,8 @@ class Flat:
 
         def fill(start: int, stop: int) -> None:
             some = slice(ends[start] - counts[start], ends[stop - 1])
-            best = order(*_lines(counts[start:stop], docs[some], exact[some]), self.rank, rows.shape[1])
-            rows[part[start:stop]], scores[part[start:stop]] = best
+            best = order(*_lines(counts[start:stop], docs[some], exact[some], k), self.rank)
+            rows[part[start:stop]], scores[part[start:stop]] = (lines[:, :k] for lines in best)
 
         pool.share(fill, len(part), FEW)
         return ~found.full
@@ -149,9 +150,9 @@ def _floats(vectors: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(vectors, np.float32)
 
 
-def _lines(counts: np.ndarray, docs: np.ndarray, exact: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and scores query by query as lines [queries, the most], padded."""
-    there = np.arange(counts.max()) < counts[:, None]
+def _lines(counts: np.ndarray, docs: np.ndarray, exact: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and scores query by query as lines [queries, k or more], padded."""
+    there = np.arange(max(k, counts.max())) < counts[:, None]
     rows, scores = np.full(there.shape, PAD, np.int32), np.full(there.shape, -np.inf, np.float32)
     rows[there], scores[there] = docs, exact
     return rows, scores
