@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import os
 from collections.abc import Callable
 from functools import cached_property
@@ -29,7 +30,7 @@ def started() -> Any:
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError("Ray is not installed: pip install 'ray[data]', or the extra `ray`") from error
     if not ray.is_initialized():
-        ray.init(include_dashboard=False, logging_level="WARNING", log_to_driver=False)
+        ray.init(include_dashboard=False, logging_level=logging.WARNING, log_to_driver=False)
     return ray
 
 

@@ -1,20 +1,18 @@
-"""FAISS beside brute force: what it finds, that it is saved, tuned and the same again, and what it refuses."""
+"""FAISS beside brute force: what it finds, that it is saved, tuned and the same again."""
 
 from __future__ import annotations
 
-import builtins
 import json
-import logging
 
 import numpy as np
 import pytest
 
-from retrieval.faiss_index import Blocks
 from retrieval.faiss_tuning import Effort, tune
 from retrieval.indexes.faiss import Faiss
 from retrieval.indexes.flat import Flat
 from retrieval.protocols import SavedIndex
 from retrieval.types import Dense, Sparse
+from tests.clustered import brute_force, built, clustered_vectors, share
 
 faiss = pytest.importorskip("faiss", reason="needs faiss: pip install faiss-cpu")
 
@@ -29,35 +27,8 @@ def _one_thread():
 
 
 @pytest.fixture(scope="module")
-def clustered() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Vectors around 40 centres, queries beside some of them, and a rank of shuffled ids."""
-    rng = np.random.default_rng(7)
-    centres = rng.standard_normal((40, 32))
-    vectors = centres[rng.integers(0, 40, 3000)] + 0.6 * rng.standard_normal((3000, 32))
-    queries = vectors[rng.integers(0, 3000, 60)] + 0.3 * rng.standard_normal((60, 32))
-    return vectors.astype(np.float32), queries.astype(np.float32), rng.permutation(3000).astype(np.int32)
-
-
-def brute_force(vectors, queries, k, cosine=False):
-    """Rows by float64 products, best first, and all the products."""
-    vectors, queries = vectors.astype(np.float64), queries.astype(np.float64)
-    if cosine:
-        vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-        queries = queries / np.linalg.norm(queries, axis=1, keepdims=True)
-    products = queries @ vectors.T
-    return np.argsort(-products, axis=1)[:, :k], products
-
-
-def built(clustered, *arguments, **settings) -> Faiss:
-    index = Faiss(*arguments, **settings)
-    index.build(clustered[0], clustered[2])
-    return index
-
-
-def share(rows, expected) -> float:
-    return float(
-        np.mean([len({*found} & {*wanted}) / len(wanted) for found, wanted in zip(rows, expected, strict=True)])
-    )
+def clustered():
+    return clustered_vectors()
 
 
 @pytest.mark.parametrize("metric", ["dot", "cosine"])
@@ -275,60 +246,6 @@ def test_provenance_says_size_time_and_training(clustered, tmp_path):
     assert json.loads(json.dumps(about)) == about
 
 
-def test_few_training_vectors_are_told_of_once(clustered, caplog, capfd):
-    with caplog.at_level(logging.WARNING):
-        built(clustered, "IVF100,PQ4x4")
-    assert "3000 vectors train 100 centroids; 3900 make good ones" in caplog.text
-    assert "WARNING" not in capfd.readouterr().err  # faiss's own, one for each k-means
-
-
-@pytest.mark.parametrize(
-    ("factory", "problem"),
-    [
-        ("IVFx,Flat", r"'IVFx,Flat' makes no index of 32 dimensions \(could not parse.*such as Flat; HNSW32"),
-        ("", "'' makes no index"),
-        ("PQ5", r"'PQ5' makes no index of 32 dimensions \(The dimension of the vector \(d\) should be a multiple"),
-        ("HNSW32,PQ4", "IndexHNSWPQ has no inner products in faiss"),
-        ("PCAR16,Flat", "PCAMatrix changes inner products; rotate with OPQ or RR"),
-        ("L2norm,Flat", "NormalizationTransform changes inner products"),
-        ("IDMap,Flat", "leave IDMap out"),
-        (
-            "IVF4000,Flat",
-            "has 4000 centroids and 3000 vectors to train on: it needs at least 4000, and 156000 for good",
-        ),
-    ],
-)
-def test_a_factory_that_makes_no_index_is_refused(clustered, factory, problem):
-    with pytest.raises(ValueError, match=problem):
-        built(clustered, factory)
-
-
-@pytest.mark.parametrize("factory", ["PQ8", "OPQ8,PQ8x4"])
-def test_too_few_vectors_for_a_codebook_are_refused(clustered, factory):
-    with pytest.raises(ValueError, match="has 256 centroids and 200 vectors to train on"):
-        Faiss(factory).build(clustered[0][:200], clustered[2][:200])
-
-
-def test_training_that_would_be_ignored_is_refused(clustered):
-    with pytest.raises(ValueError, match="'HNSW32' is not trained: leave `training` out"):
-        built(clustered, "HNSW32", training=100)
-    with pytest.raises(ValueError, match="training is 200000, and of 'IVF16,Flat' at most 100000 are used"):
-        built(clustered, "IVF16,Flat", training=200_000)
-
-
-@pytest.mark.parametrize(
-    ("parameters", "problem"),
-    [
-        ({"nprobes": 4}, "the index has no 'nprobes'; those of its search: nprobe"),
-        ({"efSearch": 4}, "the index has no 'efSearch'"),
-        ({"nprobe": 0}, "nprobe is 0; it is 1 or more"),
-    ],
-)
-def test_a_parameter_that_the_index_has_not_is_refused(clustered, parameters, problem):
-    with pytest.raises(ValueError, match=problem):
-        built(clustered, "IVF16,Flat", parameters=parameters)
-
-
 @pytest.mark.parametrize(
     ("settings", "problem"),
     [
@@ -349,14 +266,6 @@ def test_a_parameter_that_the_index_has_not_is_refused(clustered, parameters, pr
 def test_settings_that_mean_nothing_are_refused(settings, problem):
     with pytest.raises(ValueError, match=problem):
         Faiss(**settings)
-
-
-@pytest.mark.parametrize("factory", ["Flat", "IVF8,Flat"])
-def test_a_vector_that_is_not_finite_is_refused_with_its_row(clustered, factory):
-    broken = clustered[0].copy()
-    broken[11, 3] = np.nan
-    with pytest.raises(ValueError, match="row 11 is not finite"):
-        Faiss(factory).build(broken, clustered[2])
 
 
 def test_queries_that_are_not_of_the_index_are_refused(clustered):
@@ -403,85 +312,3 @@ def test_a_build_that_fails_leaves_nothing(clustered, tmp_path):
     with pytest.raises(ValueError, match="row 2999"):
         Faiss("Flat").open(broken, clustered[2], tmp_path)
     assert not list(tmp_path.iterdir())
-
-
-def test_without_the_package_the_error_is_the_line_that_installs_it(clustered, monkeypatch):
-    real = builtins.__import__
-
-    def absent(name, *rest):
-        if name == "faiss":
-            raise ModuleNotFoundError("No module named 'faiss'", name="faiss")
-        return real(name, *rest)
-
-    monkeypatch.setattr(builtins, "__import__", absent)
-    with pytest.raises(ModuleNotFoundError, match="pip install faiss-cpu .the extra `cpu`."):
-        Faiss("Flat").build(clustered[0], clustered[2])
-
-
-@pytest.mark.skipif(hasattr(faiss, "StandardGpuResources"), reason="this faiss has GPU support")
-def test_a_gpu_that_this_build_has_not_is_refused(clustered, tmp_path):
-    with pytest.raises(ModuleNotFoundError, match="has no GPU support; .* pip install faiss-gpu"):
-        built(clustered, "Flat", device="cuda")
-    Faiss("Flat").open(clustered[0], clustered[2], tmp_path)
-    with pytest.raises(ModuleNotFoundError, match="has no GPU support"):
-        Faiss("Flat", device="cuda").open(clustered[0], clustered[2], tmp_path)
-
-
-class Options:
-    """What faiss's GPU build has for the options of cloning."""
-
-
-@pytest.fixture
-def pretended(monkeypatch):
-    """A faiss that says it has two GPUs, and what it was asked to put on them; the index stays where it is."""
-    asked = []
-    pretended_names = {
-        "StandardGpuResources": Options,
-        "GpuClonerOptions": Options,
-        "GpuMultipleClonerOptions": Options,
-        "GpuParameterSpace": faiss.ParameterSpace,
-        "get_num_gpus": lambda: 2,
-        "index_cpu_to_gpu": lambda _, number, index, options: asked.append((number, vars(options))) or index,
-        "index_cpu_to_all_gpus": lambda index, options: asked.append(("all", vars(options))) or index,
-    }
-    for name, value in pretended_names.items():
-        monkeypatch.setattr(faiss, name, value, raising=False)
-    return asked
-
-
-def test_the_device_says_which_gpus_and_how(clustered, pretended):
-    for device in ("cuda", "cuda:1", "cuda:shards", "cuda:replicas"):
-        index = built(clustered, "Flat", device=device, float16=True)
-        assert index.search(Dense(clustered[1]), 5)[0].shape == (60, 5)
-    assert pretended == [
-        (0, {"useFloat16": True}),
-        (1, {"useFloat16": True}),
-        ("all", {"useFloat16": True, "shard": True}),
-        ("all", {"useFloat16": True, "shard": False}),
-    ]
-
-
-def test_what_a_gpu_does_not_do_is_refused(clustered, pretended, monkeypatch):
-    with pytest.raises(ValueError, match="faiss sees 2 GPUs"):
-        built(clustered, "Flat", device="cuda:2")
-    with pytest.raises(ValueError, match="k times rescore is 3000, and faiss finds at most 2048 on a GPU"):
-        built(clustered, "Flat", device="cuda", rescore=3).search(Dense(clustered[1]), 1000)
-    with pytest.raises(ValueError, match="float16 makes no difference to IndexIVFFlat"):
-        built(clustered, "IVF8,Flat", device="cuda", float16=True)
-    with pytest.raises(ModuleNotFoundError, match="CAGRA.*without cuVS; pip install faiss-gpu-cuvs"):
-        built(clustered, "CAGRA", device="cuda")
-
-    def refuse(*_):
-        raise RuntimeError("Error in x at y.cpp:1: Error: 'z' failed: This index type is not implemented on GPU.")
-
-    monkeypatch.setattr(faiss, "index_cpu_to_gpu", refuse)
-    with pytest.raises(ValueError, match="IndexHNSWFlat cannot be on cuda .This index type is not implemented"):
-        built(clustered, "HNSW8", device="cuda")
-
-
-def test_blocks_are_of_unit_length_for_cosines_and_as_they_are_for_products(clustered):
-    vectors = clustered[0]
-    (dots,), (units,) = Blocks(vectors, "dot"), Blocks(vectors, "cosine")
-    np.testing.assert_array_equal(dots, vectors)
-    np.testing.assert_allclose(np.linalg.norm(units, axis=1), 1, rtol=1e-6)
-    np.testing.assert_array_equal(Blocks(vectors, "dot").sample(9, 3), Blocks(vectors, "dot").sample(9, 3))
