@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
 from threading import Lock
+from typing import Any
 
 import numpy as np
 from numba import njit, uint64
@@ -10,7 +12,7 @@ from numba import njit, uint64
 from retrieval.compiled import tell_first_use
 from retrieval.threads import Threads
 
-__all__ = ["Candidates"]
+__all__ = ["BLOCK", "Candidates"]
 
 FEW = 8  # queries that a thread takes at least
 BLOCK = 64  # products that are compared at a time
@@ -36,9 +38,7 @@ class Candidates:
     def gather(self, first: int, products: np.ndarray) -> None:
         """Take from float32 [queries, documents], of documents `first` and on."""
         with self.lock:
-            self.threads.share(
-                lambda start, stop: gather(products, first, *self._held(), start, stop), len(products), FEW
-            )
+            self.threads.share(partial(gather, products, first, *self._held()), len(products), FEW)
 
     def add(self, first: int, queries: np.ndarray, docs: np.ndarray, products: np.ndarray) -> None:
         """Take these products, of documents counted from `first` on."""
@@ -47,12 +47,12 @@ class Candidates:
 
     def pairs(self) -> tuple[np.ndarray, np.ndarray]:
         """How many candidates each query has, int64, and their rows int32, query by query."""
-        self.threads.share(lambda start, stop: cut(*self._held(), start, stop), len(self.counts), FEW)
+        self.threads.share(partial(cut, *self._held()), len(self.counts), FEW)
         rows = np.empty(self.counts.sum(), np.int32)
         flatten(self.rows, np.cumsum(self.counts), rows)
         return self.counts, rows
 
-    def _held(self) -> tuple:
+    def _held(self) -> tuple[Any, ...]:
         return (self.limits, self.counts, self.full, self.products, self.rows, self.k, self.slack)
 
 

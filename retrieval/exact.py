@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from retrieval.candidates import BLOCK, Candidates
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
-
-    from retrieval.candidates import Candidates
 
 __all__ = ["EPSILON", "SLACK", "TINY", "fixed_sum", "full_precision", "gamma", "multiply"]
 
 EPSILON = 2.0**-24  # unit round-off of float32
 SLACK = 32  # candidates beyond k, where they are taken by number
 TINY = 2.0**-126  # a float32 below may count as zero
-CELLS = 1 << 22  # products that a processor holds at a time
+CELLS = 1 << 24  # products that a processor holds at a time; between many small products threads wait for each other
 
 
 def gamma(terms: int) -> float:
@@ -37,13 +37,15 @@ def multiply(
         for first, tile in tiles:
             gather_there(asked, first, tile, candidates)
         return
-    products = torch.empty(CELLS + len(asked) * 64)
+    step = max(BLOCK, CELLS // len(asked))
+    products = torch.empty(step * len(asked))
     for first, tile in tiles:
-        for start in range(0, len(tile), step := max(64, CELLS // len(asked))):
-            part = tile[start : start + step]
+        start = first
+        for part in tile.tensor_split(-(-len(tile) // step)):
             product = products[: len(asked) * len(part)].view(len(asked), len(part))
             torch.mm(asked, part.T, out=product)
-            candidates.gather(first + start, product.numpy())
+            candidates.gather(start, product.numpy())
+            start += len(part)
 
 
 def gather_there(asked: Tensor, first: int, tile: Tensor, candidates: Candidates) -> None:

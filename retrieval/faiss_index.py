@@ -173,6 +173,13 @@ def set_parameters(index: Any, parameters: Mapping[str, float], on_gpu: bool = F
             raise ValueError(f"parameters: the index has no {name!r}; those of its search: {has}") from None
 
 
+def polysemous(index: Any, wanted: bool) -> None:
+    """Whether codes are numbered so that their Hamming distances say something (Douze et al. 2016)."""
+    for part in parts(index):
+        if hasattr(part, "do_polysemous_training"):
+            part.do_polysemous_training = wanted
+
+
 def repeatable(index: Any) -> bool:
     """Whether building it again gives the same index, with as many threads."""
     one_thread = faiss_package().omp_get_max_threads() == 1

@@ -25,12 +25,12 @@ class Threads:
     def __exit__(self, *error: object) -> None:
         self._pool.shutdown()
 
-    def share(self, work: Callable[[int, int], Any], count: int, least: int) -> None:
-        """Call `work` with first and last (exclusive) of ranges that make up `count`, of at least `least` each.
+    def share(self, work: Callable[[int, int], Any], count: int, least: int, most: int | None = None) -> None:
+        """Call `work` with first and last (exclusive) of ranges that make up `count`, each of `least` to `most`.
 
         There are several ranges a thread: others may hold up a core.
         """
-        step = max(least, -(-count // (4 * self.count)))
+        step = min(max(least, -(-count // (4 * self.count))), most or count + 1)
         starts = range(0, count, step)
         run = map if self.count == 1 or len(starts) < 2 else self._pool.map
         list(run(lambda start: work(start, min(start + step, count)), starts))

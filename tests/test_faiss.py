@@ -46,7 +46,7 @@ def test_an_exhaustive_search_finds_what_brute_force_does(clustered, metric, fac
 
 @pytest.mark.parametrize(
     ("factory", "least"),
-    [("HNSW16", 0.95), ("SQ8", 0.95), ("SQfp16", 0.99), ("PQ8x4np", 0.3), ("OPQ2,IVF8,PQ2x4", 0.1)],
+    [("HNSW16", 0.95), ("SQ8", 0.95), ("SQfp16", 0.99), ("PQ8x4", 0.3), ("OPQ2,IVF8,PQ2x4", 0.1)],
 )
 def test_compressed_and_approximate_kinds_find_most_of_it(clustered, factory, least):
     vectors, queries, rank = clustered
@@ -104,7 +104,7 @@ def test_zero_vectors_have_cosine_0(clustered):
     assert (scores[rows == 0] == 0).all()
 
 
-@pytest.mark.parametrize("factory", ["HNSW16", "IVF16,Flat", "IVF16,SQ8", "PQ8x4np", "RR16,SQfp16", "Flat,RFlat"])
+@pytest.mark.parametrize("factory", ["HNSW16", "IVF16,Flat", "IVF16,SQ8", "PQ8x4", "RR16,SQfp16", "Flat,RFlat"])
 def test_an_index_from_its_folder_finds_the_same(clustered, factory, tmp_path):
     vectors, queries, rank = clustered
     expected = built(clustered, factory).search(Dense(queries), 40)
@@ -220,13 +220,13 @@ def test_tuning_ends_close_above_the_least_setting(threshold):
 
 
 def test_a_recall_out_of_reach_is_an_error_that_says_what_reaches_it(clustered):
-    index = built(clustered, "PQ8x4np", recall=0.95, at=10)
+    index = built(clustered, "PQ8x4", recall=0.95, at=10)
     with pytest.raises(
-        ValueError, match=r"PQ8x4np: recall 0.95 at 10 was named, and 0\.\d+ is reached: rescore: \d+"
+        ValueError, match=r"PQ8x4: recall 0.95 at 10 was named, and 0\.\d+ is reached: rescore: \d+"
     ) as error:
         index.search(Dense(clustered[1]), 10)
     factor = int(str(error.value).split("rescore: ")[1].split()[0])
-    built(clustered, "PQ8x4np", recall=0.95, at=10, rescore=factor).search(Dense(clustered[1]), 10)
+    built(clustered, "PQ8x4", recall=0.95, at=10, rescore=factor).search(Dense(clustered[1]), 10)
     index = built(clustered, "IVF4,PQ1x4", recall=1.0, at=10)
     with pytest.raises(ValueError, match=r"with nprobe 4, the highest, 0\.\d+ is reached: no rescore up to 32 does"):
         index.search(Dense(clustered[1]), 10)

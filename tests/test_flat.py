@@ -201,12 +201,13 @@ def test_zero_vectors_have_cosine_zero(real_vectors):
     assert scores[0].tolist()[-3:] == [0, 0, -1]
 
 
-def test_numbers_too_small_for_a_float32_product_are_ranked_by_their_true_products():
+def test_products_that_float32_holds_with_few_digits_are_ranked_by_their_true_values():
     rng = np.random.default_rng(3)
-    vectors = (rng.standard_normal((300, 24)) * 1e-25).astype(np.float32)
-    ids, queries = DocIds.of([str(i) for i in range(300)]), vectors[:5] * np.float32(1e3)
-    same(built(vectors, ids, "cosine").search(Dense(queries), 20), brute_force(queries, vectors, ids, 20, cosine=True))
-    same(built(vectors, ids).search(Dense(queries), 20), brute_force(queries, vectors, ids, 20))
+    vectors = (rng.standard_normal((5000, 24)) * 1e-21).astype(np.float32)
+    ids, queries = DocIds.of([str(i) for i in range(5000)]), vectors[:20]  # products of about 1e-42 have 3 digits
+    same(built(vectors, ids).search(Dense(queries), 1000), brute_force(queries, vectors, ids, 1000))
+    expected = brute_force(queries, vectors, ids, 1000, cosine=True)
+    same(built(vectors, ids, "cosine").search(Dense(queries), 1000), expected)
 
 
 def test_vectors_whose_products_pass_float32_are_refused():

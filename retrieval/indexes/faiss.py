@@ -11,7 +11,7 @@ import numpy as np
 from retrieval.compiled import chosen
 from retrieval.faiss_files import digest, opened, size, write
 from retrieval.faiss_gpu import CAGRA, LARGEST, cagra, check_device, require_gpu, search_cagra, to_gpu
-from retrieval.faiss_index import Blocks, faiss_package, fill, made, repeatable, set_parameters, train, unit
+from retrieval.faiss_index import Blocks, faiss_package, fill, made, polysemous, repeatable, set_parameters, train, unit
 from retrieval.faiss_tuning import effort, recall_of, tune
 from retrieval.files import whole_folder
 from retrieval.indexes.flat import Flat
@@ -24,12 +24,13 @@ __all__ = ["Faiss"]
 QUERIES = 4096  # searched at a time
 FACTORS = (2, 4, 8, 16, 32)  # of rescoring, tried where a recall is not reached
 TUNED = ("nprobe", "efSearch")
+BUILDING = ("efConstruction", "ht")  # how the parameters end that an index is built with
 
 
 class Faiss:
     """Inner products or cosines by an index of FAISS (Douze et al. 2024), named by its factory string.
 
-    Flat, HNSWm, SQ8, SQfp16, PQmnp (PQm is trained for filtering by `ht` too, for long), IVFn,x, OPQm,x and what else
+    Flat, HNSWm, SQ8, SQfp16, PQm, IVFn,x, OPQm,x and what else
     faiss makes of inner products. Scores are faiss's, of the codes, until `rescore` makes them those of Flat. Results
     are brought into the one order; which of equal scores at the cut are among them is faiss's choice. A list may be
     shorter than k, where few lists of an IVF are probed.
@@ -59,8 +60,9 @@ class Faiss:
         """`recall` is to be reached in the first `at` results of a `sample` of queries.
 
         `rescore`: so many times k candidates are scored again with the stored vectors. `parameters` have faiss's names:
-        nprobe, efSearch, quantizer_efSearch, k_factor_rf; efConstruction for building. `training` is the most vectors
-        that are trained on; None: what faiss uses. `device`: cuda, cuda:1, cuda:shards, cuda:replicas; None is the
+        nprobe, efSearch, quantizer_efSearch, k_factor_rf; efConstruction, for building; ht, without which PQ is not
+        trained for polysemous filtering, which takes minutes. `training` is the most vectors that are trained on; None:
+        what faiss uses. `device`: cuda, cuda:1, cuda:shards, cuda:replicas; None is the
         processor. `float16` halves vectors or tables there.
         """
         chosen("metric", metric, Literal["dot", "cosine"])
@@ -126,9 +128,9 @@ class Faiss:
         }
 
     def _key(self) -> str:
-        graph = {name: value for name, value in self.parameters.items() if name.endswith("efConstruction")}
+        building = {name: value for name, value in self.parameters.items() if name.endswith(BUILDING)}
         settings = {"factory": self.factory, "metric": self.metric, "seed": self.seed, "training": self.training}
-        return digest(settings | {"parameters": graph})
+        return digest(settings | {"parameters": building})
 
     def _made(self, vectors: VectorStore | np.ndarray) -> tuple[Any, dict[str, Any]]:
         """The index, on the processor, and what it is."""
@@ -140,6 +142,7 @@ class Faiss:
         else:
             index = made(self.factory, vectors.shape[1])
             set_parameters(index, self.parameters)
+            polysemous(index, "ht" in self.parameters)
             trained = train(index, self.factory, blocks, self.training, self.seed)
             fill(index, self.factory, blocks)
         return index, {

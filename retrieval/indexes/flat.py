@@ -22,7 +22,8 @@ __all__ = ["Flat"]
 _full_precision = full_precision
 QUERIES = 4096  # searched in one pass over the documents, at most
 ROOM = 1 << 26  # candidates that are held in one pass
-FEW = 32  # lines that a thread orders at least
+MORE = 16  # times the room for queries that had too little
+CELLS = 1 << 16  # candidates that a thread orders at a time
 
 
 class Flat:
@@ -62,18 +63,23 @@ class Flat:
     def search(self, queries: Representations, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Rows int32 and scores float32 [queries, min(k, documents)], in the one order."""
         asked, k = self._checked(queries), min(k, len(self.tiles))
-        slack = self._slack(asked)
+        norms = np.linalg.norm(asked.astype(np.float64), axis=1)
+        slack = self._slack(norms)
         rows = np.full((len(asked), k), PAD, np.int32)
         scores = np.full((len(asked), k), -np.inf, np.float32)
-        open_, capacity = np.arange(len(asked) if k else 0), 2 * k + 1024
+        if not norms.all():
+            rows[norms == 0], scores[norms == 0] = self._all_tied(k)
+        open_, capacity = np.flatnonzero(norms if k else []), 2 * k + 1024
         with Threads(threads()) as pool, full_precision():
             while len(open_):
                 capacity = min(capacity, len(self.tiles)) + BLOCK  # with that much room no query is given up
-                step = min(QUERIES, max(1, ROOM // capacity))
-                parts = np.split(open_, range(step, len(open_), step))
-                done = [self._search(asked, slack, part, capacity, rows, scores, pool) for part in parts]
-                open_ = open_[~np.concatenate(done)]
-                capacity *= 4
+                step, full = min(QUERIES, max(1, ROOM // capacity)), []
+                for part in np.split(open_, range(step, len(open_), step)):
+                    found = Candidates(slack[part], k, capacity, pool)
+                    rows[part], scores[part] = self._search(asked[part], found, pool)
+                    full.append(part[found.full])
+                open_ = np.concatenate(full)
+                capacity *= MORE
         return rows, scores
 
     def score(self, queries: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -82,31 +88,26 @@ class Flat:
             counts = np.full(len(rows), rows.shape[1])
             return self.pairs(_floats(queries), counts, rows.ravel(), pool).reshape(rows.shape)
 
-    def _search(
-        self,
-        asked: np.ndarray,
-        slack: np.ndarray,
-        part: np.ndarray,
-        capacity: int,
-        rows: np.ndarray,
-        scores: np.ndarray,
-        pool: Threads,
-    ) -> np.ndarray:
-        """Fill in the lines of these queries, and say for which it could be done with that capacity."""
-        k = rows.shape[1]
-        found = Candidates(slack[part], k, capacity, pool)
-        self.there.run(partial(multiply, asked[part], candidates=found))
+    def _search(self, asked: np.ndarray, found: Candidates, pool: Threads) -> tuple[np.ndarray, np.ndarray]:
+        """The lists of these queries; pads for one that `found` gave up."""
+        self.there.run(partial(multiply, asked, candidates=found))
         counts, docs = found.pairs()
-        exact = self.pairs(asked[part], counts, docs, pool)
-        ends = np.cumsum(counts)
+        exact = self.pairs(asked, counts, docs, pool)
+        rows, scores = np.empty((len(asked), found.k), np.int32), np.empty((len(asked), found.k), np.float32)
+        ends, most = np.cumsum(counts), max(found.k, counts.max())
 
         def fill(start: int, stop: int) -> None:
             some = slice(ends[start] - counts[start], ends[stop - 1])
-            best = order(*_lines(counts[start:stop], docs[some], exact[some], k), self.rank)
-            rows[part[start:stop]], scores[part[start:stop]] = (lines[:, :k] for lines in best)
+            best = order(*_lines(counts[start:stop], docs[some], exact[some], most), self.rank)
+            rows[start:stop], scores[start:stop] = (lines[:, : found.k] for lines in best)
 
-        pool.share(fill, len(part), FEW)
-        return ~found.full
+        pool.share(fill, len(asked), 1, max(1, CELLS // most))
+        return rows, scores
+
+    def _all_tied(self, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """The list of a zero vector: every score is 0."""
+        every = np.arange(len(self.tiles), dtype=np.int32)[None]
+        return order(every, np.zeros(every.shape, np.float32), self.rank, k)
 
     def _checked(self, queries: Representations) -> np.ndarray:
         if not isinstance(queries, Dense):
@@ -127,15 +128,14 @@ class Flat:
                     raise ValueError(f"the vector of row {first + int(np.argmin(np.isfinite(found)))} is not finite")
         return norms
 
-    def _slack(self, queries: np.ndarray) -> np.ndarray:
+    def _slack(self, norms: np.ndarray) -> np.ndarray:
         """float32 [queries]: twice the bound on |product - rounded exact score|, rounded up."""
-        asked = np.linalg.norm(queries.astype(np.float64), axis=1)
         # of cosine, products are q . d/|d|, and exact scores are divided by |q| too: both orders are the same
         longest = self.norms.max(initial=0) if self.metric == "dot" else 1.0
-        if asked.max(initial=0) * longest > np.finfo(np.float32).max / 2:
+        if norms.max(initial=0) * longest > np.finfo(np.float32).max / 2:
             raise ValueError("products of these vectors are more than float32 holds: make them shorter")
-        terms = queries.shape[1] + 8  # the products, and what is rounded beside them
-        bound = gamma(terms) * asked * longest + terms * TINY * (1 + asked + longest)
+        terms = self.tiles.shape[1] + 8  # the products, and what is rounded beside them
+        bound = gamma(terms) * norms * longest + terms * TINY * (1 + norms + longest)
         return np.nextafter((2 * bound).astype(np.float32), np.float32(np.inf))
 
 
@@ -150,9 +150,9 @@ def _floats(vectors: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(vectors, np.float32)
 
 
-def _lines(counts: np.ndarray, docs: np.ndarray, exact: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and scores query by query as lines [queries, k or more], padded."""
-    there = np.arange(max(k, counts.max())) < counts[:, None]
+def _lines(counts: np.ndarray, docs: np.ndarray, exact: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and scores query by query as lines [queries, width], padded."""
+    there = np.arange(width) < counts[:, None]
     rows, scores = np.full(there.shape, PAD, np.int32), np.full(there.shape, -np.inf, np.float32)
     rows[there], scores[there] = docs, exact
     return rows, scores

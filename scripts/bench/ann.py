@@ -5,7 +5,7 @@ clusters that lie in few of the dimensions. HNSW, IVF and IVFPQ with rescoring a
 queries; the recall that is shown is over all of them, against Flat, which searches the same float32 vectors exactly.
 Speeds are medians of rounds in which the systems take turns; the ratios hold where the figures do not. Bytes are those
 of the index file; what is rescored is read from the stored vectors beside it. Indexes are kept in --folder, with the
-time that building them took.
+time that building them took. On a machine that others use, set OMP_WAIT_POLICY=passive: faiss's threads spin otherwise.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def measured(case: Case, options: argparse.Namespace) -> None:
         about = system.provenance() if isinstance(system, Faiss) else {}
         speed, base = statistics.median(speeds[name]), statistics.median(speeds["Flat, exact"])
         size, whole = about.get("bytes per vector", 4 * case.vectors.shape[1]), 4 * case.vectors.shape[1]
-        setting = ", ".join(f"{key} {value}" for key, value in about.get("parameters", {}).items()) or "-"
+        setting = ", ".join(f"{what} {value}" for what, value in about.get("parameters", {}).items()) or "-"
         print(
             f"| {case.name} | {name} | {recall_of(lists[name], wanted):.4f} | {setting} "
             f"| {speed:.0f} ({min(speeds[name]):.0f}-{max(speeds[name]):.0f}) | {speed / base:.2f} "
