@@ -110,3 +110,9 @@ def test_blocks_are_of_unit_length_for_cosines_and_as_they_are_for_products(clus
     np.testing.assert_array_equal(dots, vectors)
     np.testing.assert_allclose(np.linalg.norm(units, axis=1), 1, rtol=1e-6)
     np.testing.assert_array_equal(Blocks(vectors, "dot").sample(9, 3), Blocks(vectors, "dot").sample(9, 3))
+
+
+def test_polysemous_training_is_only_for_its_filter(clustered):
+    plain, filtered = built(clustered, "PQ2x4"), built(clustered, "PQ2x4", parameters={"ht": 8})
+    trained = [faiss.downcast_index(index.index).do_polysemous_training for index in (plain, filtered)]
+    assert trained == [False, True]

@@ -30,10 +30,9 @@ BUILDING = ("efConstruction", "ht")  # how the parameters end that an index is b
 class Faiss:
     """Inner products or cosines by an index of FAISS (Douze et al. 2024), named by its factory string.
 
-    Flat, HNSWm, SQ8, SQfp16, PQm, IVFn,x, OPQm,x and what else
-    faiss makes of inner products. Scores are faiss's, of the codes, until `rescore` makes them those of Flat. Results
-    are brought into the one order; which of equal scores at the cut are among them is faiss's choice. A list may be
-    shorter than k, where few lists of an IVF are probed.
+    Flat, HNSWm, SQ8, SQfp16, PQm, IVFn,x, OPQm,x and what else faiss makes of inner products. Scores are faiss's, of
+    the codes, until `rescore` makes them those of Flat. Results are brought into the one order; which of equal scores
+    at the cut are among them is faiss's choice. A list may be shorter than k, where few lists of an IVF are probed.
 
     With `recall`, the first search tunes nprobe or efSearch on a sample of its queries, against exact search; that
     setting stays until the index is opened again. faiss 1.15 builds the same HNSW with any number of threads, older
@@ -62,8 +61,8 @@ class Faiss:
         `rescore`: so many times k candidates are scored again with the stored vectors. `parameters` have faiss's names:
         nprobe, efSearch, quantizer_efSearch, k_factor_rf; efConstruction, for building; ht, without which PQ is not
         trained for polysemous filtering, which takes minutes. `training` is the most vectors that are trained on; None:
-        what faiss uses. `device`: cuda, cuda:1, cuda:shards, cuda:replicas; None is the
-        processor. `float16` halves vectors or tables there.
+        what faiss uses. `device`: cuda, cuda:1, cuda:shards, cuda:replicas; None is the processor. `float16` halves
+        vectors or tables there.
         """
         chosen("metric", metric, Literal["dot", "cosine"])
         check_device(device, float16, factory)
