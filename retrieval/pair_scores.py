@@ -1,7 +1,8 @@
 """Scores of pairs of vectors, document after document: float64 sums in one fixed order, rounded to float32.
 
 The order of summation is by halving: vectors are padded with zeros to a power of two, and one half of the products is
-added to the other until one is left. So a pair has the same score whatever is asked beside it."""
+added to the other until one is left. So a pair has the same score whatever is asked beside it.
+"""
 
 from __future__ import annotations
 

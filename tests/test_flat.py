@@ -314,7 +314,10 @@ def test_a_gpu_that_there_is_not_is_an_error(real_vectors):
             Flat(device=device).build(real_vectors, np.arange(400, dtype=np.int32))
 
 
-@pytest.mark.parametrize(("named", "message"), [({"tile": 0}, "tile is 0"), ({"device": []}, "empty list")])
+@pytest.mark.parametrize(
+    ("named", "message"),
+    [({"tile": 0}, "tile is 0"), ({"device": []}, "empty list"), ({"metric": "euclid"}, "one of dot, cosine")],
+)
 def test_impossible_settings_are_refused(named, message):
     with pytest.raises(ValueError, match=message):
         Flat(**named)

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 
 from retrieval.candidates import BLOCK, Candidates
+from retrieval.compiled import chosen
 from retrieval.exact import EPSILON, SLACK, TINY, fixed_sum, full_precision, gamma, multiply  # noqa: F401
 from retrieval.model_files import choose_device
 from retrieval.order import PAD, order
@@ -45,6 +46,7 @@ class Flat:
 
         `resident` keeps the vectors on the devices between searches; None: where these are GPUs with the memory.
         """
+        chosen("metric", metric, Literal["dot", "cosine"])
         if tile < 1:
             raise ValueError(f"tile is {tile}: a tile holds at least 1 document")
         if device == []:
@@ -70,7 +72,7 @@ class Flat:
         if not norms.all():
             rows[norms == 0], scores[norms == 0] = self._all_tied(k)
         open_, capacity = np.flatnonzero(norms if k else []), 2 * k + 1024
-        with Threads(threads()) as pool, full_precision():
+        with Threads(_threads()) as pool, full_precision():
             while len(open_):
                 capacity = min(capacity, len(self.tiles)) + BLOCK  # with that much room no query is given up
                 step, full = min(QUERIES, max(1, ROOM // capacity)), []
@@ -84,7 +86,7 @@ class Flat:
 
     def score(self, queries: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """float32 scores of the pairs [queries, rows], each the same whatever else is asked with it."""
-        with Threads(threads()) as pool:
+        with Threads(_threads()) as pool:
             counts = np.full(len(rows), rows.shape[1])
             return self.pairs(_floats(queries), counts, rows.ravel(), pool).reshape(rows.shape)
 
@@ -121,7 +123,7 @@ class Flat:
 
     def _norms(self) -> np.ndarray:
         norms = np.empty(len(self.tiles))
-        with Threads(threads()) as pool:
+        with Threads(_threads()) as pool:
             for first, tile in read_ahead(iter(self.tiles)):
                 norms[first : first + len(tile)] = found = lengths(tile, pool)
                 if not np.isfinite(found).all():
@@ -139,7 +141,7 @@ class Flat:
         return np.nextafter((2 * bound).astype(np.float32), np.float32(np.inf))
 
 
-def threads() -> int:
+def _threads() -> int:
     """How many threads torch computes with on the processor."""
     import torch
 

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 
-SIZES = [int(size) for size in sys.argv[1:]] or [20_000, 60_000, 200_000]
 WORDS, VOCABULARY = 60, 2000  # per document; distinct ones
 
 
@@ -40,7 +39,14 @@ def tiny_model(folder: Path) -> None:
         sep_token="[SEP]",
         model_max_length=128,
     )
-    config = BertConfig(len(words), 64, 2, 4, 128, max_position_embeddings=128)
+    config = BertConfig(
+        vocab_size=len(words),
+        hidden_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=128,
+        max_position_embeddings=128,
+    )
     BertModel(config).save_pretrained(folder)
     fast.save_pretrained(folder)
 
@@ -99,7 +105,7 @@ def main() -> None:
             "| documents | model loaded, MB | peak, MB | above the model, MB | with mapped files, MB | documents/s |\n|---|---|---|---|---|---|"
         )
         found = []
-        for size in SIZES:
+        for size in [int(size) for size in sys.argv[1:]] or [20_000, 60_000, 200_000]:
             corpus(folder / f"corpus-{size}", size)
             command = [sys.executable, __file__, "measure", str(folder), str(size)]
             one = json.loads(

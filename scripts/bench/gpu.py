@@ -78,7 +78,7 @@ def encoding(folder: Path, rate: float) -> None:
         for name, options in {
             "ours": {},
             "ours, packed": {"attention": "packed"},
-            "ours, compiled": {"compile": True},
+            "ours, compiled": {"compiled": True},
         }.items()
     }
     works: dict[str, Callable[[], object]] = {
