@@ -29,41 +29,45 @@ class Candidates:
     def __init__(self, slack: np.ndarray, k: int, capacity: int, threads: Threads):
         """`slack` is float32 [queries]; `capacity` is k + k / SPARE + BLOCK or more."""
         count = len(slack)
-        self.slack, self.k, self.threads, self.lock = slack, k, threads, Lock()
+        self.slack, self.k, self.threads = slack, k, threads
         self.limits = np.full(count, -np.inf, np.float32)  # no product below is a candidate
         self.counts, self.full = np.zeros(count, np.int64), np.zeros(count, np.bool_)
         self.products, self.rows = np.empty((count, capacity), np.float32), np.empty((count, capacity), np.int32)
+        step = max(FEW, -(-count // (4 * threads.count)))
+        self._parts = [(start, min(start + step, count), Lock()) for start in range(0, count, step)]
         tell_first_use(gather, "exact search")
 
     def gather(self, first: int, products: np.ndarray) -> None:
         """Take from float32 [queries, documents], of documents `first` and on."""
-        with self.lock:
-            self.threads.share(partial(gather, products, first, *self._held()), len(products), FEW)
+        turn = first // max(products.shape[1], 1) % len(self._parts)  # not all threads begin with the same queries
+        for start, stop, lock in self._parts[turn:] + self._parts[:turn]:
+            with lock:
+                gather(products, first, start, stop, *self._held())
 
     def add(self, first: int, queries: np.ndarray, docs: np.ndarray, products: np.ndarray) -> None:
-        """Take these products, of documents counted from `first` on."""
-        with self.lock:
-            add(queries, docs, products, first, *self._held())
+        """Take these products, of ascending queries and documents counted from `first` on."""
+        for start, stop, lock in self._parts:
+            some = slice(*np.searchsorted(queries, [start, stop]))
+            with lock:
+                add(queries[some], docs[some], products[some], first, *self._held())
 
-    def pairs(self) -> tuple[np.ndarray, np.ndarray]:
-        """How many candidates each query has, int64, and their rows int32, query by query."""
+    def cut(self) -> None:
+        """Leave to each query what its k-th best product allows: the first counts[q] of rows[q], none where full."""
         self.threads.share(partial(cut, *self._held()), len(self.counts), FEW)
-        rows = np.empty(self.counts.sum(), np.int32)
-        flatten(self.rows, np.cumsum(self.counts), rows)
-        return self.counts, rows
 
     def _held(self) -> tuple[Any, ...]:
         return (self.limits, self.counts, self.full, self.products, self.rows, self.k, self.slack)
 
 
 @njit(cache=True, nogil=True)
-def gather(matrix, first, limits, counts, full, products, rows, k, slack, start, stop):
+def gather(matrix, first, start, stop, limits, counts, full, products, rows, k, slack):
     """Append what reaches its query's limit, for the queries from start to stop.
 
     Places are unsigned, as numba would look after negative ones; some is int32 throughout, or there is no vector code.
     """
     width, block = uint64(matrix.shape[1]), uint64(BLOCK)
     for q in range(uint64(start), uint64(stop)):
+        limits[q] = max(limits[q], _first_limit(matrix, q, limits[q], k, slack[q]))
         limit, count = limits[q], uint64(counts[q])
         for at in range(uint64(0), width, block):
             end, some = min(at + block, width), np.int32(0)
@@ -73,7 +77,7 @@ def gather(matrix, first, limits, counts, full, products, rows, k, slack, start,
                 continue
             if count + block > uint64(products.shape[1]):
                 counts[q] = count
-                _make_room(np.int64(q), limits, counts, full, products, rows, k, slack)
+                _make_room(q, limits, counts, full, products, rows, k, slack)
                 limit, count = limits[q], uint64(counts[q])
                 if full[q]:
                     break
@@ -83,6 +87,14 @@ def gather(matrix, first, limits, counts, full, products, rows, k, slack, start,
                 rows[q, count] = np.int32(first + np.int64(j))
                 count += uint64(product >= limit)
         counts[q] = count
+
+
+@njit(cache=True, nogil=True)
+def _first_limit(matrix, q, limit, k, slack):
+    """The limit that the first products set, of so many documents that k are among them."""
+    if limit == -np.inf and matrix.shape[1] > k:
+        return _threshold(matrix, q, matrix.shape[1], k, k + k // SPARE) - slack
+    return limit
 
 
 @njit(cache=True, nogil=True)
@@ -129,9 +141,7 @@ def _compact(q, enough, limits, counts, products, rows, k, slack):
 @njit(cache=True, nogil=True)
 def _threshold(products, q, count, k, enough):
     """A number that at least k of the products reach, found by bisection; at most `enough` if ties allow."""
-    low = high = products[q, 0]
-    for i in range(count):
-        low, high = min(low, products[q, i]), max(high, products[q, i])
+    low, high = _extremes(products, q, count)
     reach = count
     while reach > enough and low < high:
         middle = np.float32(0.5) * low + np.float32(0.5) * high
@@ -148,11 +158,12 @@ def _threshold(products, q, count, k, enough):
     return low
 
 
-@njit(cache=True, nogil=True)
-def flatten(rows, ends, flat):
-    """Put the first rows of each query behind one another; ends[q] is where those of query q stop."""
-    at = 0
-    for q in range(len(ends)):
-        for i in range(ends[q] - at):
-            flat[at + i] = rows[q, i]
-        at = ends[q]
+@njit(cache=True, nogil=True, fastmath={"nnan", "nsz"})
+def _extremes(products, q, count):
+    """The least and the greatest of the products, of which none is NaN."""
+    low = high = products[q, 0]
+    for i in range(count):
+        product = products[q, i]
+        low = product if product < low else low
+        high = product if product > high else high
+    return low, high

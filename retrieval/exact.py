@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from retrieval.candidates import BLOCK, Candidates
+from retrieval.candidates import Candidates
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-__all__ = ["EPSILON", "SLACK", "TINY", "fixed_sum", "full_precision", "gamma", "multiply"]
+__all__ = ["EPSILON", "SLACK", "TINY", "fixed_sum", "full_precision", "gamma", "multiply", "size_of_tiles"]
 
 EPSILON = 2.0**-24  # unit round-off of float32
 SLACK = 32  # candidates beyond k, where they are taken by number
 TINY = 2.0**-126  # a float32 below may count as zero
-CELLS = 1 << 24  # products that a processor holds at a time; between many small products threads wait for each other
+CELLS = 1 << 21  # products that a thread of the processor holds at a time: they stay in the cache
+LEAST = 128  # documents that it multiplies at a time, or a multiple of that: rows of products start on cache lines
 
 
 def gamma(terms: int) -> float:
@@ -26,39 +27,39 @@ def gamma(terms: int) -> float:
     return terms * EPSILON / (1 - terms * EPSILON)
 
 
-def multiply(
-    queries: np.ndarray, device: torch.device, tiles: Iterable[tuple[int, Tensor]], candidates: Candidates
-) -> None:
+def multiply(queries: np.ndarray, device: torch.device, tiles: Iterator[tuple[int, Tensor]], found: Candidates) -> None:
     """Multiply float32 [queries, dimensions] with tiles on the device, and hand on what may be a candidate."""
     import torch
 
-    asked = torch.from_numpy(queries).to(device)
-    if device.type != "cpu":
-        for first, tile in tiles:
-            gather_there(asked, first, tile, candidates)
-        return
-    step = max(BLOCK, CELLS // len(asked))
-    products = torch.empty(step * len(asked))
+    asked, products = torch.from_numpy(queries).to(device), torch.empty(0)
     for first, tile in tiles:
-        start = first
-        for part in tile.tensor_split(-(-len(tile) // step)):
-            product = products[: len(asked) * len(part)].view(len(asked), len(part))
-            torch.mm(asked, part.T, out=product)
-            candidates.gather(start, product.numpy())
-            start += len(part)
+        if device.type != "cpu":
+            gather_there(asked, first, tile, found)
+            continue
+        shape = len(asked), len(tile)
+        if products.numel() < shape[0] * shape[1]:
+            products = torch.empty(shape[0] * shape[1])
+        product = products[: shape[0] * shape[1]].view(shape)
+        torch.mm(asked, tile.T, out=product)
+        found.gather(first, product.numpy())
 
 
-def gather_there(asked: Tensor, first: int, tile: Tensor, candidates: Candidates) -> None:
+def size_of_tiles(queries: int, documents: int, threads: int) -> int:
+    """How many documents a thread of the processor should multiply with so many queries at a time."""
+    return LEAST * max(1, min(CELLS // max(queries, 1), -(-documents // (4 * threads))) // LEAST)
+
+
+def gather_there(asked: Tensor, first: int, tile: Tensor, found: Candidates) -> None:
     """Multiply on the device of both, and bring back no more than what reaches the limits known by now."""
     import torch
 
     product = asked @ tile.T
-    limits = torch.from_numpy(candidates.limits).to(asked.device)
-    if product.shape[1] > candidates.k and np.isneginf(candidates.limits).any():
-        least = product.topk(candidates.k, dim=1, sorted=False).values.amin(dim=1)
-        limits = torch.maximum(limits, least - torch.from_numpy(candidates.slack).to(asked.device))
+    limits = torch.from_numpy(found.limits).to(asked.device)
+    if product.shape[1] > found.k and np.isneginf(found.limits).any():
+        least = product.topk(found.k, dim=1, sorted=False).values.amin(dim=1)
+        limits = torch.maximum(limits, least - torch.from_numpy(found.slack).to(asked.device))
     query, doc = (product >= limits[:, None]).nonzero(as_tuple=True)
-    candidates.add(first, query.cpu().numpy(), doc.cpu().numpy(), product[query, doc].cpu().numpy())
+    found.add(first, query.cpu().numpy(), doc.cpu().numpy(), product[query, doc].cpu().numpy())
 
 
 def fixed_sum(values: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from retrieval.vector_tiles import VectorTiles
 __all__ = ["PairScores", "lengths"]
 
 CHUNK = 1 << 24  # float32 numbers of documents that are fetched at a time, where they aren't in memory
-SHARE = 4096  # pairs that a thread scores at least
+SHARE = 256  # documents that a thread takes at least
 
 
 def lengths(tile: np.ndarray, threads: Threads) -> np.ndarray:
@@ -37,63 +37,86 @@ class PairScores:
     norms: np.ndarray  # float64 [documents]
     cosine: bool
 
-    def __call__(self, queries: np.ndarray, counts: np.ndarray, rows: np.ndarray, threads: Threads) -> np.ndarray:
-        """float32 scores: query q, of float32 [queries, dimensions], with the next counts[q] of the rows."""
-        query = np.repeat(np.arange(len(queries), dtype=np.int32), counts)
-        norms, scores = lengths(queries, threads), np.empty(len(rows), np.float32)
-        longest = 1.0 if self.cosine else self.norms.max(initial=0)
-        for vectors, needed, pairs in read_ahead(self._parts(rows)):
-            asked = (queries, norms, self.cosine, longest, query, pairs, vectors, self.norms[needed], scores)
-            threads.share(partial(score_pairs, *asked), len(pairs), SHARE)
-        return scores
+    def fill(
+        self, queries: np.ndarray, rows: np.ndarray, counts: np.ndarray, scores: np.ndarray, threads: Threads
+    ) -> None:
+        """Put the scores of query q, of float32 [queries, dimensions], with the first counts[q] of rows[q] in place.
 
-    def _parts(self, rows: np.ndarray) -> Iterator[tuple[np.ndarray, slice | np.ndarray, np.ndarray]]:
-        """Vectors float32 [n, dimensions], their rows, and pairs: place in them << 32 | place in `rows`, ascending."""
-        pairs = rows.astype(np.int64) << 32 | np.arange(len(rows))
-        pairs.sort()
+        Float64 sums in different orders can differ by `margin`, as score; Higham (2002), 3.1, for two of them.
+        """
+        ends = np.zeros(len(self.tiles), np.int64)
+        query, place = np.empty(counts.sum(), np.int32), np.empty(counts.sum(), np.int32)
+        by_document(rows, counts, ends, query, place)
+        norms, share = lengths(queries, threads), 2.0**-51 * (queries.shape[1] + 8)
+        longest = self.norms.max(initial=0)
+        margin = np.full(len(norms), share) if self.cosine else share * norms * longest
+        divisor = norms if self.cosine else np.ones(len(norms))
+        for docs, vectors, at in read_ahead(self._parts(np.flatnonzero(np.diff(ends, prepend=0)))):
+            divisors = self.norms[docs] if self.cosine else np.ones(len(docs))
+            asked = (queries, divisor, _inverse(divisor), margin, ends, query, place)
+            there = (docs, vectors, at, divisors, _inverse(divisors))
+            threads.share(partial(score_pairs, *asked, *there, scores), len(docs), SHARE)
+
+    def _parts(self, docs: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Documents, vectors float32 [n, dimensions], and where in them those of the documents are."""
         if self.tiles.whole is not None:
-            yield self.tiles.whole, slice(None), pairs
+            yield docs, self.tiles.whole, docs
             return
-        docs = pairs >> 32
-        fresh = np.diff(docs, prepend=-1) != 0
-        needed, number = docs[fresh], np.cumsum(fresh) - 1
         step = max(1, CHUNK // self.tiles.shape[1])
-        for first in range(0, len(needed), step):
-            some = slice(*np.searchsorted(number, [first, first + step]))
-            part = needed[first : first + step]
-            yield self.tiles.rows(part), part, (number[some] - first) << 32 | (pairs[some] & 0xFFFFFFFF)
-
-
-@njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
-def score_pairs(queries, asked, cosine, longest, query, pairs, vectors, norms, scores, first, last):
-    """Fill in the scores of pairs[first:last].
-
-    float64 sums in another order can differ by `margin` (Higham 2002). Only where that might show in float32, which is
-    one pair in a hundred thousand, is there need of the fixed order.
-    """
-    width = queries.shape[1]
-    doc, row = np.empty(width), np.int64(-1)
-    for i in range(first, last):
-        if pairs[i] >> 32 != row:
-            row = pairs[i] >> 32
-            for j in range(width):
-                doc[j] = vectors[row, j]
-        place = pairs[i] & 0xFFFFFFFF
-        q, dot = query[place], 0.0
-        for j in range(width):
-            dot += doc[j] * np.float64(queries[q, j])
-        margin = 2.0**-51 * (width + 8) * asked[q] * (norms[row] if cosine else longest)
-        both = asked[q] * norms[row] if cosine else 1.0
-        scores[place] = _rounded(dot, margin, both, queries, q, doc)
+        for first in range(0, len(docs), step):
+            part = docs[first : first + step]
+            yield part, self.tiles.rows(part), np.arange(len(part))
 
 
 @njit(cache=True, nogil=True)
-def _rounded(dot, margin, both, queries, q, doc):
-    """The score as float32; a zero vector has cosine 0 with everything. There is no negative zero."""
-    if both == 0:
-        return np.float32(0)
-    low, high = np.float32((dot - margin) / both), np.float32((dot + margin) / both)
-    return (low if low == high else np.float32(fixed_dot(queries, q, doc) / both)) + np.float32(0)
+def by_document(rows, counts, ends, query, place):
+    """Sort pairs by document: those of document d are query and place, in rows[query], up to ends[d]; a count first."""
+    for q in range(len(counts)):
+        for i in range(counts[q]):
+            ends[rows[q, i]] += 1
+    total = 0
+    for doc in range(len(ends)):
+        ends[doc], total = total, total + ends[doc]
+    for q in range(len(counts)):
+        for i in range(counts[q]):
+            at = ends[rows[q, i]]
+            query[at], place[at] = q, i
+            ends[rows[q, i]] = at + 1
+
+
+def _inverse(divisors: np.ndarray) -> np.ndarray:
+    """1 / divisors, and 0 for 0: a zero vector has cosine 0 with everything."""
+    return np.divide(1, divisors, out=np.zeros(len(divisors)), where=divisors > 0)
+
+
+@njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
+def score_pairs(
+    queries, divisor, factor, margin, ends, query, place, docs, vectors, at, divisors, factors, scores, first, last
+):
+    """Fill in the scores of the pairs of docs[first:last], summed in the fixed order only where that might show."""
+    width = queries.shape[1]
+    vector = np.empty(width)
+    for n in range(first, last):
+        doc, row, unsure = docs[n], at[n], 0
+        start, stop = ends[doc - 1] if doc else 0, ends[doc]
+        for j in range(width):
+            vector[j] = vectors[row, j]
+        for i in range(start, stop):
+            q, dot = query[i], 0.0
+            for j in range(width):
+                dot += vector[j] * np.float64(queries[q, j])
+            dot *= factor[q] * factors[n]
+            score = np.float32(dot - margin[q])
+            unsure += score != np.float32(dot + margin[q])
+            scores[q, place[i]] = score
+        for i in range(start, stop if unsure else start):  # that is one document in ten thousand
+            q = query[i]
+            scores[q, place[i]] = _divided(fixed_dot(queries, q, vector), divisor[q] * divisors[n])
+
+
+@njit(cache=True, nogil=True)
+def _divided(dot, both):
+    return dot / both if both else 0.0
 
 
 @njit(cache=True, nogil=True)

@@ -1,10 +1,12 @@
-"""Threads for compiled code: ranges shared among some of them, and reading ahead of computing."""
+"""Threads that compute: ranges or items shared among them, and reading ahead of computing."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from threading import Lock
+from functools import cache
+from threading import Barrier, Lock
 from typing import Any, Generic, TypeVar
 
 __all__ = ["Shared", "Threads", "read_ahead"]
@@ -13,17 +15,17 @@ Item = TypeVar("Item")
 
 
 class Threads:
-    """So many threads, until the end of a `with` block."""
+    """As many threads as torch would take on the processor, in each of which torch takes that one alone.
 
-    def __init__(self, count: int):
-        self.count = count
+    So a product of matrices runs beside others and beside compiled code; of torch's own threads each waits for the
+    slowest after every product, and keeps its core busy with waiting.
+    """
 
-    def __enter__(self) -> Threads:
-        self._pool = ThreadPoolExecutor(self.count)
-        return self
+    def __init__(self) -> None:
+        import torch
 
-    def __exit__(self, *error: object) -> None:
-        self._pool.shutdown()
+        self.count = torch.get_num_threads()
+        self._map: Any = _pool(self.count, os.getpid()).map if self.count > 1 else map
 
     def share(self, work: Callable[[int, int], Any], count: int, least: int, most: int | None = None) -> None:
         """Call `work` with first and last (exclusive) of ranges that make up `count`, each of `least` to `most`.
@@ -32,15 +34,35 @@ class Threads:
         """
         step = min(max(least, -(-count // (4 * self.count))), most or count + 1)
         starts = range(0, count, step)
-        run = map if self.count == 1 or len(starts) < 2 else self._pool.map
+        run = self._map if len(starts) > 1 else map
         list(run(lambda start: work(start, min(start + step, count)), starts))
+
+    def each(self, work: Callable[[], Any]) -> None:
+        """Call `work` in each thread."""
+        list(self._map(lambda _: work(), range(self.count)))
+
+
+@cache
+def _pool(count: int, process: int) -> ThreadPoolExecutor:
+    """Threads that stay; a forked process has its own."""
+    import torch
+
+    pool, together = ThreadPoolExecutor(count), Barrier(count)
+
+    def alone(_: int) -> None:
+        together.wait()  # so that no thread is left out
+        torch.set_num_threads(1)  # of this thread, and of those that do not exist yet
+
+    list(pool.map(alone, range(count)))
+    torch.set_num_threads(count)  # of this thread as before, and of those that do not exist yet
+    return pool
 
 
 class Shared(Generic[Item]):
     """An iterator that several threads draw from, each item going to one of them."""
 
-    def __init__(self, items: Iterator[Item]):
-        self._items, self._lock = items, Lock()
+    def __init__(self, items: Iterable[Item]):
+        self._items, self._lock = iter(items), Lock()
 
     def __iter__(self) -> Iterator[Item]:
         return self

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from retrieval.threads import Shared, read_ahead
+from retrieval.threads import Shared, Threads, read_ahead
 from retrieval.vectors import VectorStore
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+
+    Tiles = Iterator[tuple[int, Tensor]]  # first row and vectors float32 [rows, dimensions]
 
 __all__ = ["DeviceTiles", "VectorTiles"]
 
@@ -32,12 +34,12 @@ class VectorTiles:
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __iter__(self) -> Iterator[tuple[int, np.ndarray]]:
-        """First row and vectors float32 [rows, dimensions]."""
+    def cut(self, size: int) -> Iterator[tuple[int, np.ndarray]]:
+        """First row and vectors float32 [rows, dimensions], of up to `size` documents."""
         parts = self._vectors.tiles() if isinstance(self._vectors, VectorStore) else [(0, self._vectors)]
         for first, part in parts:
-            for start in range(0, len(part), self.tile):
-                yield first + start, np.ascontiguousarray(part[start : start + self.tile], np.float32)
+            for start in range(0, len(part), size):
+                yield first + start, np.ascontiguousarray(part[start : start + size], np.float32)
 
     def rows(self, rows: np.ndarray) -> np.ndarray:
         """Vectors float32 [len(rows), dimensions]."""
@@ -58,16 +60,31 @@ class DeviceTiles:
         if self.resident:
             self._keep()
 
-    def run(self, work: Callable[[torch.device, Iterable[tuple[int, Tensor]]], None]) -> None:
-        """Call `work` for each device at the same time, with the device, and first row and vectors of its tiles."""
+    def run(self, work: Callable[[torch.device, Tiles], None], size: int, threads: Threads) -> None:
+        """Call `work` for each GPU, and in each of the processor's threads, with the device and tiles, all at a time.
+
+        Tiles on the processor are of up to `size` documents.
+        """
         import torch
 
-        shared = Shared(iter(self.tiles))
+        processors = [device.type == "cpu" for device in self.devices]
+        size = min(size, self.tiles.tile)
+        most = size if all(processors) else self.tiles.tile
+        source = Shared(self.tiles.cut(most))
 
         def run_one(number: int) -> None:
             device = self.devices[number]
-            with torch.inference_mode():
-                work(device, self.kept[number] if self.resident else read_ahead(self._staged(shared, device)))
+            kept = Shared(self.kept[number])
+
+            def in_thread() -> None:
+                with torch.inference_mode():
+                    tiles = kept if self.resident else self._staged(source, device, most)
+                    work(device, _smaller(tiles, size) if processors[number] else tiles)
+
+            if processors[number]:
+                threads.each(in_thread)
+            else:
+                in_thread()
 
         if len(self.devices) == 1:
             run_one(0)
@@ -76,24 +93,30 @@ class DeviceTiles:
             list(pool.map(run_one, range(len(self.devices))))
 
     def _keep(self) -> None:
-        buffer = self._buffer()
-        for number, (first, tile) in enumerate(self.tiles):
+        buffer = self._buffer(self.tiles.tile)
+        for number, (first, tile) in enumerate(self.tiles.cut(self.tiles.tile)):
             device = number % len(self.devices)
             there = self._filled(buffer, first, tile).to(self.devices[device], copy=True)
             self.kept[device].append((first, there))
 
-    def _staged(self, tiles: Iterable[tuple[int, np.ndarray]], device: torch.device) -> Iterator[tuple[int, Tensor]]:
+    def _staged(self, tiles: Iterator[tuple[int, np.ndarray]], device: torch.device, most: int) -> Tiles:
+        """Tiles on the device; those that aren't there already are made so in a thread, ahead of their use."""
+        import torch
+
+        if device.type == "cpu" and self.norms is None and self.tiles.whole is not None:
+            if self.tiles.whole.flags.writeable:  # or torch warns
+                return ((first, torch.from_numpy(tile)) for first, tile in tiles)
+        return read_ahead(self._copied(tiles, device, most))
+
+    def _copied(self, tiles: Iterator[tuple[int, np.ndarray]], device: torch.device, most: int) -> Tiles:
         """Tiles on the device, by way of two buffers in turn: one is filled while the other is computed with."""
         import torch
 
         stream = torch.cuda.Stream(device) if device.type == "cuda" else None
-        buffers: dict[int, Tensor] = {}
+        buffers: list[Tensor] = []
         for number, (first, tile) in enumerate(tiles):
-            if device.type == "cpu" and self.norms is None and tile.flags.writeable:
-                yield first, torch.from_numpy(tile)  # as it is; torch wants memory that it may write to
-                continue
-            if number % 2 not in buffers:
-                buffers[number % 2] = self._buffer(pinned=stream is not None)
+            if len(buffers) < 2:
+                buffers.append(self._buffer(most, pinned=stream is not None))
             filled = self._filled(buffers[number % 2], first, tile)
             if stream:
                 with torch.cuda.stream(stream):
@@ -101,10 +124,10 @@ class DeviceTiles:
                 stream.synchronize()  # in the thread that reads: the tile is there when it is handed on
             yield first, filled.to(device)
 
-    def _buffer(self, pinned: bool = False) -> Tensor:
+    def _buffer(self, size: int, pinned: bool = False) -> Tensor:
         import torch
 
-        return torch.empty((min(self.tiles.tile, len(self.tiles)), self.tiles.shape[1]), pin_memory=pinned)
+        return torch.empty((min(size, len(self.tiles)), self.tiles.shape[1]), pin_memory=pinned)
 
     def _filled(self, buffer: Tensor, first: int, tile: np.ndarray) -> Tensor:
         filled = buffer[: len(tile)]
@@ -122,3 +145,9 @@ class DeviceTiles:
         return all(
             device.type == "cuda" and share < PART * torch.cuda.mem_get_info(device)[0] for device in self.devices
         )
+
+
+def _smaller(tiles: Iterable[tuple[int, Tensor]], size: int) -> Tiles:
+    for first, tile in tiles:
+        for number, part in enumerate(tile.split(size)):
+            yield first + number * size, part

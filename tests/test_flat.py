@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from retrieval import pair_scores
 from retrieval.corpus import Corpus
 from retrieval.encoding import encode_corpus
 from retrieval.exact import fixed_sum, gather_there
 from retrieval.ids import DocIds
 from retrieval.indexes import flat
 from retrieval.indexes.flat import Flat
+from retrieval.order import order
 from retrieval.pair_scores import fixed_dot
-from retrieval.threads import read_ahead
+from retrieval.ranking import rank_lines
+from retrieval.sparse_search import Ties
+from retrieval.threads import Threads, read_ahead
 from retrieval.types import Dense
 from retrieval.vectors import VectorStore
 
@@ -103,9 +109,9 @@ def test_what_a_gpu_brings_back_gives_the_same_list(planted, metric, k, monkeypa
     vectors, ids = planted
     expected = built(vectors, ids, metric).search(Dense(vectors[:30]), k)
 
-    def multiply(queries, device, tiles, candidates):
+    def multiply(queries, device, tiles, found):
         for first, tile in tiles:
-            gather_there(torch.from_numpy(queries), first, tile, candidates)
+            gather_there(torch.from_numpy(queries), first, tile, found)
 
     monkeypatch.setattr(flat, "multiply", multiply)
     same(built(vectors, ids, metric, tile=64).search(Dense(vectors[:30]), k), expected)
@@ -135,7 +141,8 @@ class Kept:
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "int8"])
 @pytest.mark.parametrize("metric", ["dot", "cosine"])
-def test_stored_vectors_give_the_lists_of_the_same_vectors_in_memory(planted, tmp_path, dtype, metric):
+def test_stored_vectors_give_the_lists_of_the_same_vectors_in_memory(planted, tmp_path, dtype, metric, monkeypatch):
+    monkeypatch.setattr(pair_scores, "CHUNK", 50 * 384)  # documents are scored again in several parts
     vectors, _ = planted
     corpus = Corpus.build([(f"d{i}", "", str(i)) for i in range(len(vectors))], tmp_path / "c")
     encode_corpus(corpus, Kept(vectors), tmp_path / "v", dtype, shard=100, health="warn")
@@ -265,6 +272,40 @@ def test_pairs_are_scored_in_the_fixed_order(planted):
     np.testing.assert_array_equal(scores, expected)
 
 
+@settings(max_examples=50, deadline=None)
+@given(st.data())
+def test_compiled_lists_are_in_the_one_order(data):
+    documents, k = data.draw(st.integers(1, 30)), data.draw(st.integers(1, 12))
+    rank = np.array(data.draw(st.permutations(range(documents))), np.int32)
+    counts = np.array(data.draw(st.lists(st.integers(0, documents), min_size=1, max_size=4)))
+    rows = np.full((len(counts), max(documents, k)), -1, np.int32)
+    scores = np.full(rows.shape, -np.inf, np.float32)
+    for line, count in enumerate(counts):
+        rows[line, :count] = data.draw(st.permutations(range(documents)))[:count]
+        values = st.sampled_from([1.5, 0.0, -0.0, -1.5, 1e-45, -1e-45, 3e38, -3e38])
+        scores[line, :count] = [data.draw(values) for _ in range(count)]
+    best = np.empty((len(counts), k), np.int32), np.empty((len(counts), k), np.float32)
+    rank_lines(rows, scores, counts, Ties.of(rank), best, np.arange(len(counts)), Threads())
+    same(best, order(rows, scores, rank, k))
+
+
+def test_ranks_of_a_part_of_a_corpus_break_ties_too(real_vectors):
+    index = Flat()
+    index.build(np.repeat(real_vectors[:1], 4, axis=0), np.array([700, 12, 900, 400], np.int32))
+    assert index.search(Dense(real_vectors[:1]), 3)[0].tolist() == [[2, 0, 3]]
+
+
+def test_a_search_leaves_torch_as_many_threads_as_it_had(real_vectors):
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        built(real_vectors, DocIds.of([str(i) for i in range(400)])).search(Dense(real_vectors), 5)
+        with ThreadPoolExecutor(1) as another:
+            assert [torch.get_num_threads(), another.submit(torch.get_num_threads).result()] == [2, 2]
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_nan_is_refused_with_its_row(real_vectors):
     broken = real_vectors.copy()
     broken[11, 3] = np.nan
@@ -297,6 +338,13 @@ def test_a_loose_matrix_precision_elsewhere_changes_nothing(planted):
         torch.set_float32_matmul_precision(before)
     for got, wanted in zip(found, expected, strict=True):
         np.testing.assert_array_equal(got, wanted)
+
+
+@pytest.mark.parametrize("row", [-1, 400])
+def test_rows_that_there_are_not_are_refused(real_vectors, row):
+    index = built(real_vectors, DocIds.of([str(i) for i in range(400)]))
+    with pytest.raises(IndexError, match="of 400 vectors"):
+        index.score(real_vectors[:1], np.array([[0, row]], np.int32))
 
 
 def test_no_query_no_document_and_no_depth_give_empty_lists(real_vectors):

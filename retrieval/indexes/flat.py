@@ -9,10 +9,11 @@ import numpy as np
 
 from retrieval.candidates import BLOCK, Candidates
 from retrieval.compiled import chosen
-from retrieval.exact import EPSILON, SLACK, TINY, fixed_sum, full_precision, gamma, multiply  # noqa: F401
+from retrieval.exact import EPSILON, SLACK, TINY, fixed_sum, full_precision, gamma, multiply, size_of_tiles  # noqa: F401
 from retrieval.model_files import choose_device
-from retrieval.order import PAD, order
 from retrieval.pair_scores import PairScores, lengths
+from retrieval.ranking import rank_lines
+from retrieval.sparse_search import Ties
 from retrieval.threads import Threads, read_ahead
 from retrieval.types import Dense, Representations
 from retrieval.vector_tiles import DeviceTiles, VectorTiles
@@ -24,7 +25,6 @@ _full_precision = full_precision
 QUERIES = 4096  # searched in one pass over the documents, at most
 ROOM = 1 << 26  # candidates that are held in one pass
 MORE = 16  # times the room for queries that had too little
-CELLS = 1 << 16  # candidates that a thread orders at a time
 
 
 class Flat:
@@ -56,7 +56,7 @@ class Flat:
     def build(self, vectors: VectorStore | np.ndarray, rank: np.ndarray) -> None:
         """Index float32 [documents, dimensions]; nothing is computed but norms. Raises ValueError for NaN."""
         names = self.device if isinstance(self.device, list) else [self.device]
-        self.rank, self.tiles = rank, VectorTiles(vectors, self.tile)
+        self.ties, self.tiles = _dense(rank), VectorTiles(vectors, self.tile)
         self.norms = self._norms()
         norms = self.norms if self.metric == "cosine" else None
         self.pairs = PairScores(self.tiles, self.norms, self.metric == "cosine")
@@ -67,49 +67,52 @@ class Flat:
         asked, k = self._checked(queries), min(k, len(self.tiles))
         norms = np.linalg.norm(asked.astype(np.float64), axis=1)
         slack = self._slack(norms)
-        rows = np.full((len(asked), k), PAD, np.int32)
-        scores = np.full((len(asked), k), -np.inf, np.float32)
+        rows, scores = best = np.empty((len(asked), k), np.int32), np.empty((len(asked), k), np.float32)
         if not norms.all():
             rows[norms == 0], scores[norms == 0] = self._all_tied(k)
         open_, capacity = np.flatnonzero(norms if k else []), 2 * k + 1024
-        with Threads(_threads()) as pool, full_precision():
+        threads = Threads()
+        with full_precision():
             while len(open_):
                 capacity = min(capacity, len(self.tiles)) + BLOCK  # with that much room no query is given up
                 step, full = min(QUERIES, max(1, ROOM // capacity)), []
                 for part in np.split(open_, range(step, len(open_), step)):
-                    found = Candidates(slack[part], k, capacity, pool)
-                    rows[part], scores[part] = self._search(asked[part], found, pool)
+                    found = Candidates(slack[part], k, capacity, threads)
+                    self._search(asked[part], found, best, part, threads)
                     full.append(part[found.full])
                 open_ = np.concatenate(full)
                 capacity *= MORE
         return rows, scores
 
     def score(self, queries: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """float32 scores of the pairs [queries, rows], each the same whatever else is asked with it."""
-        with Threads(_threads()) as pool:
-            counts = np.full(len(rows), rows.shape[1])
-            return self.pairs(_floats(queries), counts, rows.ravel(), pool).reshape(rows.shape)
+        """float32 scores of the pairs [queries, rows], each the same whatever else is asked with it.
 
-    def _search(self, asked: np.ndarray, found: Candidates, pool: Threads) -> tuple[np.ndarray, np.ndarray]:
-        """The lists of these queries; pads for one that `found` gave up."""
-        self.there.run(partial(multiply, asked, candidates=found))
-        counts, docs = found.pairs()
-        exact = self.pairs(asked, counts, docs, pool)
-        rows, scores = np.empty((len(asked), found.k), np.int32), np.empty((len(asked), found.k), np.float32)
-        ends, most = np.cumsum(counts), max(found.k, counts.max())
+        Raises IndexError for a row that there is not, such as a pad.
+        """
+        if rows.size and not (0 <= rows.min() and rows.max() < len(self.tiles)):
+            raise IndexError(f"rows {rows.min()} to {rows.max()} of {len(self.tiles)} vectors")
+        scores, counts = np.zeros(rows.shape, np.float32), np.full(len(rows), rows.shape[1])
+        self.pairs.fill(self._checked(Dense(queries)), rows, counts, scores, Threads())
+        return scores + np.float32(0)  # no negative zero
 
-        def fill(start: int, stop: int) -> None:
-            some = slice(ends[start] - counts[start], ends[stop - 1])
-            best = order(*_lines(counts[start:stop], docs[some], exact[some], most), self.rank)
-            rows[start:stop], scores[start:stop] = (lines[:, : found.k] for lines in best)
-
-        pool.share(fill, len(asked), 1, max(1, CELLS // most))
-        return rows, scores
+    def _search(
+        self,
+        asked: np.ndarray,
+        found: Candidates,
+        best: tuple[np.ndarray, np.ndarray],
+        lines: np.ndarray,
+        threads: Threads,
+    ) -> None:
+        """Put the lists of these queries into those lines of `best`; one that `found` gave up has pads."""
+        size = size_of_tiles(len(asked), len(self.tiles), threads.count)
+        self.there.run(partial(multiply, asked, found=found), size, threads)
+        found.cut()
+        self.pairs.fill(asked, found.rows, found.counts, found.products, threads)
+        rank_lines(found.rows, found.products, found.counts, self.ties, best, lines, threads)
 
     def _all_tied(self, k: int) -> tuple[np.ndarray, np.ndarray]:
         """The list of a zero vector: every score is 0."""
-        every = np.arange(len(self.tiles), dtype=np.int32)[None]
-        return order(every, np.zeros(every.shape, np.float32), self.rank, k)
+        return self.ties.rows[::-1][:k], np.zeros(k, np.float32)
 
     def _checked(self, queries: Representations) -> np.ndarray:
         if not isinstance(queries, Dense):
@@ -122,12 +125,11 @@ class Flat:
         return _floats(queries.vectors)
 
     def _norms(self) -> np.ndarray:
-        norms = np.empty(len(self.tiles))
-        with Threads(_threads()) as pool:
-            for first, tile in read_ahead(iter(self.tiles)):
-                norms[first : first + len(tile)] = found = lengths(tile, pool)
-                if not np.isfinite(found).all():
-                    raise ValueError(f"the vector of row {first + int(np.argmin(np.isfinite(found)))} is not finite")
+        norms, pool = np.empty(len(self.tiles)), Threads()
+        for first, tile in read_ahead(self.tiles.cut(self.tile)):
+            norms[first : first + len(tile)] = found = lengths(tile, pool)
+            if not np.isfinite(found).all():
+                raise ValueError(f"the vector of row {first + int(np.argmin(np.isfinite(found)))} is not finite")
         return norms
 
     def _slack(self, norms: np.ndarray) -> np.ndarray:
@@ -141,20 +143,13 @@ class Flat:
         return np.nextafter((2 * bound).astype(np.float32), np.float32(np.inf))
 
 
-def _threads() -> int:
-    """How many threads torch computes with on the processor."""
-    import torch
-
-    return torch.get_num_threads()
-
-
 def _floats(vectors: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(vectors, np.float32)
 
 
-def _lines(counts: np.ndarray, docs: np.ndarray, exact: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and scores query by query as lines [queries, width], padded."""
-    there = np.arange(width) < counts[:, None]
-    rows, scores = np.full(there.shape, PAD, np.int32), np.full(there.shape, -np.inf, np.float32)
-    rows[there], scores[there] = docs, exact
-    return rows, scores
+def _dense(rank: np.ndarray) -> Ties:
+    """Ranks from 0 on, also where these are those of a part of a corpus."""
+    rows = np.argsort(rank).astype(np.int32)
+    dense = np.empty(len(rows), np.int32)
+    dense[rows] = np.arange(len(rows), dtype=np.int32)
+    return Ties(dense, rows)

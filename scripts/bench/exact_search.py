@@ -1,81 +1,82 @@
-"""Exact search beside faiss and torch, interleaved in one run: `python scripts/bench/exact_search.py --help`.
+"""Exact search beside faiss and torch, interleaved: `python scripts/bench/exact_search.py --help`.
 
-Generated vectors of length 1. Of torch the best of several ways to part the product, found in the warm-up, takes part; each
-figure is a median of rounds in which the systems take turns. The ratios hold where the figures do not. Ours gives
-scores that are exact to the last bit of float32 and one order of ties, which neither peer does; the lists are compared
-as sets, up to documents whose exact scores are closer to the k-th than a float32 product can tell.
+Generated vectors of length 1. Each system has a process of its own, since threads of one keep waiting, and cores busy,
+after a search; they take turns, and each figure is a median of rounds. The ratios hold where the figures do not. Torch
+parts the product in the way that was best of several in its warm-up. Ours gives scores that are exact to the last bit
+of float32 and one order of ties, which the peers don't; so lists are compared as sets, up to documents whose exact
+scores are closer to the k-th than float32 products can tell.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-import faiss
 import numpy as np
-import torch
 from generated_vectors import Generated, draw
 
 from retrieval.environment import hardware, packages
 from retrieval.exact import gamma
-from retrieval.indexes.flat import Flat
-from retrieval.types import Dense
-from retrieval.vectors import VectorStore
 
 Search = Callable[[], np.ndarray]  # rows [queries, k]
+SYSTEMS = ("ours", "faiss IndexFlatIP", "torch product + topk")
+STORED = ("ours, stored float32", "ours, stored float16")
 TILES = (16384, 50_000)  # documents that torch multiplies at a time
 BATCHES = (250, 500)  # or queries
-STORED = ("float32", "float16")
 
 
-def ours(vectors: np.ndarray | VectorStore, queries: np.ndarray, k: int) -> Search:
-    """Flat, with its defaults."""
-    index = Flat(device="cpu")
-    index.build(vectors, np.arange(len(vectors), dtype=np.int32))
-    return lambda: index.search(Dense(queries), k)[0]
+def ours(asked: argparse.Namespace, queries: np.ndarray) -> dict[str, Search]:
+    """Flat, with its defaults; of vectors in memory, or of those stored with the dtype that the name says."""
+    from retrieval.indexes.flat import Flat
+    from retrieval.types import Dense
+
+    generated, index = Generated(asked.documents, asked.dimensions), Flat(device="cpu")
+    stored = asked.system.partition(" stored ")[2]
+    index.build(generated.store(asked.folder, stored) if stored else generated.whole(), np.arange(asked.documents))
+    return {"": lambda: index.search(Dense(queries), asked.k)[0]}
 
 
-def with_faiss(vectors: np.ndarray, queries: np.ndarray, k: int) -> Search:
-    """IndexFlatIP; it parts queries and documents itself."""
-    index = faiss.IndexFlatIP(vectors.shape[1])
-    index.add(vectors)
-    return lambda: index.search(queries, k)[1]
+def with_faiss(asked: argparse.Namespace, queries: np.ndarray) -> dict[str, Search]:
+    """IndexFlatIP, which parts queries and documents itself."""
+    import faiss
+
+    index = faiss.IndexFlatIP(asked.dimensions)
+    index.add(Generated(asked.documents, asked.dimensions).whole())
+    return {"": lambda: index.search(queries, asked.k)[1]}
 
 
-def with_torch(vectors: np.ndarray, queries: np.ndarray, k: int, batch: int, tile: int) -> Search:
-    """Product and topk, so many queries and documents at a time."""
-    docs, asked = torch.from_numpy(vectors), torch.from_numpy(queries)
+def with_torch(asked: argparse.Namespace, queries: np.ndarray) -> dict[str, Search]:
+    """Product and topk: whole, so many documents at a time, so many queries at a time."""
+    import torch
 
-    def some(part: torch.Tensor) -> torch.Tensor:
+    docs, all_ = torch.from_numpy(Generated(asked.documents, asked.dimensions).whole()), torch.from_numpy(queries)
+
+    def part(some: torch.Tensor, tile: int) -> torch.Tensor:
         if tile >= len(docs):
-            return (part @ docs.T).topk(k, dim=1).indices
+            return (some @ docs.T).topk(asked.k, dim=1).indices
         best, rows = [], []
         for start in range(0, len(docs), tile):
-            found = (part @ docs[start : start + tile].T).topk(min(k, len(docs) - start, tile), dim=1)
+            found = (some @ docs[start : start + tile].T).topk(min(asked.k, len(docs) - start, tile), dim=1)
             best.append(found.values)
             rows.append(found.indices + start)
-        return torch.cat(rows, 1).gather(1, torch.cat(best, 1).topk(k, dim=1).indices)
+        return torch.cat(rows, 1).gather(1, torch.cat(best, 1).topk(asked.k, dim=1).indices)
 
-    def search() -> np.ndarray:
-        with torch.inference_mode():
-            return torch.cat([some(asked[at : at + batch]) for at in range(0, len(asked), batch)]).numpy()
+    def way(batch: int, tile: int) -> Search:
+        def search() -> np.ndarray:
+            with torch.inference_mode():
+                return torch.cat([part(some, tile) for some in all_.split(batch)]).numpy()
 
-    return search
+        return search
 
-
-def ways(vectors: np.ndarray, queries: np.ndarray, k: int) -> dict[str, dict[str, Search]]:
-    """Each peer, in all the ways that are tried."""
-    whole, documents = len(queries), len(vectors)
-    tiled = {f"tiles of {tile}": with_torch(vectors, queries, k, whole, tile) for tile in TILES if tile < documents}
-    parts = {f"{batch} queries": with_torch(vectors, queries, k, batch, documents) for batch in BATCHES}
-    return {
-        "faiss IndexFlatIP": {"whole": with_faiss(vectors, queries, k)},
-        "torch product + topk": {"whole": with_torch(vectors, queries, k, whole, documents)} | tiled | parts,
-    }
+    ways = {"whole": way(len(queries), len(docs))}
+    ways |= {f"{tile} documents": way(len(queries), tile) for tile in TILES}
+    return ways | {f"{batch} queries": way(batch, len(docs)) for batch in BATCHES}
 
 
 def seconds(search: Search) -> float:
@@ -85,12 +86,49 @@ def seconds(search: Search) -> float:
     return time.perf_counter() - started
 
 
-def best_way(name: str, tried: dict[str, Search]) -> tuple[str, Search]:
-    """The way that takes least time, of two calls each after one that is not counted."""
-    taken = {way: min([seconds(search) for _ in range(3)][1:]) for way, search in tried.items()}
-    print(f"{name}: " + ", ".join(f"{way} {time_:.3f} s" for way, time_ in taken.items()), flush=True)
-    way = min(taken, key=taken.__getitem__)
-    return f"{name}, {way}", tried[way]
+def serve(asked: argparse.Namespace) -> None:
+    """Be one system: warm up, then search once for each line of input, and answer with the seconds."""
+    make = ours if asked.system.startswith("ours") else with_faiss if "faiss" in asked.system else with_torch
+    ways = make(asked, draw(asked.queries, asked.dimensions, 1, 1))
+    taken = {way: min([seconds(search) for _ in range(3)][1:]) for way, search in ways.items()}
+    best = min(taken, key=taken.__getitem__)
+    np.save(asked.out, ways[best]())
+    print(best, flush=True)
+    for _ in sys.stdin:
+        print(seconds(ways[best]), flush=True)
+
+
+class System:
+    """A process that is one system."""
+
+    def __init__(self, name: str, asked: argparse.Namespace, folder: Path):
+        self.name, self.out = name, folder / f"{name}.npy"
+        settings = [f"--{key}={getattr(asked, key)}" for key in ("documents", "dimensions", "queries", "k")]
+        settings += [f"--system={name}", f"--folder={folder}", f"--out={self.out}"]
+        self.process = subprocess.Popen(
+            [sys.executable, __file__, *settings], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        way = self._answer()
+        self.called = f"{name}, {way}" if way else name
+        self.times: list[float] = []
+
+    def search(self) -> None:
+        """Once."""
+        assert self.process.stdin
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        self.times.append(float(self._answer()))
+
+    def close(self) -> None:
+        """End the process."""
+        self.process.communicate()
+
+    def _answer(self) -> str:
+        assert self.process.stdout
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"{self.name} ended with an error")
+        return line.strip()
 
 
 def differing(found: np.ndarray, expected: np.ndarray, vectors: np.ndarray, queries: np.ndarray) -> tuple[int, int]:
@@ -98,35 +136,33 @@ def differing(found: np.ndarray, expected: np.ndarray, vectors: np.ndarray, quer
     sets, more, error = 0, 0, 2 * gamma(vectors.shape[1] + 8)
     for query, left, right in zip(queries.astype(np.float64), found, expected, strict=True):
         odd = np.setxor1d(left, right)
-        last = (vectors[right] @ query).min()
         sets += bool(len(odd))
-        more += bool((np.abs(vectors[odd] @ query - last) > error).any())
+        more += bool((np.abs(vectors[odd] @ query - (vectors[right] @ query).min()) > error).any())
     return sets, more
 
 
-def main(documents: int, dimensions: int, count: int, k: int, rounds: int, stored: bool, folder: Path) -> None:
+def main(asked: argparse.Namespace, folder: Path) -> None:
     """Time and compare."""
-    generated, queries = Generated(documents, dimensions), draw(count, dimensions, 1, 1)
-    vectors = np.concatenate(list(generated.blocks()))
-    systems = {"ours": ours(vectors, queries, k)}
-    systems |= dict(best_way(name, tried) for name, tried in ways(vectors, queries, k).items())
-    if stored:
-        systems |= {f"ours, stored {dtype}": ours(generated.store(folder, dtype), queries, k) for dtype in STORED}
-    lists = {name: search() for name, search in systems.items()}
-    times: dict[str, list[float]] = {name: [] for name in systems}
-    for _ in range(rounds):
-        for name, search in systems.items():
-            times[name].append(seconds(search))
-    medians = {name: statistics.median(taken) for name, taken in times.items()}
+    systems = [System(name, asked, folder) for name in SYSTEMS + (STORED if asked.stored else ())]
+    for _ in range(asked.rounds):
+        for system in systems:
+            system.search()
+    medians = {system.name: statistics.median(system.times) for system in systems}
     peer = min(median for name, median in medians.items() if not name.startswith("ours"))
-    print(f"\n{hardware()}\n{packages()}\n{torch.get_num_threads()} threads; median and range of {rounds} rounds")
-    print(f"{documents} documents x {dimensions}, {count} queries, k = {k}\n")
-    print("| system | x best peer | seconds | least to most | queries with another set than ours | beyond float32 |")
+    vectors = Generated(asked.documents, asked.dimensions).whole()
+    queries, expected = draw(asked.queries, asked.dimensions, 1, 1), np.load(systems[0].out)
+    print(
+        f"{hardware()}\n{packages()}\nmedian and range of {asked.rounds} rounds; {asked.documents} documents x ", end=""
+    )
+    print(f"{asked.dimensions}, {asked.queries} queries, k = {asked.k}\n")
+    print("| system | x best peer | seconds | least to most | other sets than ours, of queries | beyond float32 |")
     print("|---|---|---|---|---|---|")
-    for name, median in medians.items():
-        low, high = min(times[name]), max(times[name])
-        sets = differing(lists[name], lists["ours"], vectors, queries)
-        print(f"| {name} | {peer / median:.2f} | {median:.3f} | {low:.3f} to {high:.3f} | {sets[0]} | {sets[1]} |")
+    for system in systems:
+        median, low, high = medians[system.name], min(system.times), max(system.times)
+        sets = differing(np.load(system.out), expected, vectors, queries)
+        row = f"{peer / median:.2f} | {median:.3f} | {low:.3f} to {high:.3f} | {sets[0]} | {sets[1]}"
+        print(f"| {system.called} | {row} |")
+        system.close()
 
 
 if __name__ == "__main__":
@@ -135,8 +171,14 @@ if __name__ == "__main__":
     parser.add_argument("--dimensions", type=int, default=384)
     parser.add_argument("--queries", type=int, default=1000)
     parser.add_argument("--k", type=int, default=1000)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--stored", action="store_true", help="also search vectors on disk, as float32 and as float16")
+    parser.add_argument("--system", help=argparse.SUPPRESS)  # of the processes that this one starts
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
     asked = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        main(asked.documents, asked.dimensions, asked.queries, asked.k, asked.rounds, asked.stored, Path(name))
+    if asked.system:
+        serve(asked)
+    else:
+        with tempfile.TemporaryDirectory() as name:
+            main(asked, Path(name))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +29,9 @@ class Generated:
     def __init__(self, documents: int, dimensions: int, seed: int = 0):
         self.documents, self.dimensions, self.seed = documents, dimensions, seed
 
-    def blocks(self) -> Iterator[np.ndarray]:
-        """All vectors in order."""
-        for start in range(0, self.documents, BLOCK):
-            yield self._block(start // BLOCK)
+    def whole(self) -> np.ndarray:
+        """All vectors in order, float32 [documents, dimensions]."""
+        return np.concatenate([self._block(start // BLOCK) for start in range(0, self.documents, BLOCK)])
 
     def encode_docs(self, texts: Sequence[str]) -> Dense:
         """Rows of one block, or of several."""
