@@ -120,11 +120,12 @@ def _run_one(recipe: Recipe, before: dict[str, Any] | None, built: dict[str, Any
 def _made_of(recipe: Recipe, built: dict[str, Any], kinds: tuple[type, ...] = ()) -> dict[str, Any]:
     """What the components say of their origin, by place, and the files a recipe names; a dataset's is its collection's.
 
-    `kinds` limits it to components of these protocols, which are built where they are not.
+    An index is what a retriever makes of it, which tells of it. `kinds` limits it to components of these protocols,
+    which are built where they are not.
     """
     origins: dict[str, Any] = {key: {"sha256": _digest(path)} for key, path in _files(recipe)}
     for part in recipe.parts():
-        if kinds and part.protocol not in kinds:
+        if part.protocol is protocols.Index or (kinds and part.protocol not in kinds):
             continue
         component = part.build(built)
         if part.protocol is protocols.Dataset and not hasattr(component, "provenance"):

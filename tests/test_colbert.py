@@ -13,11 +13,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoTokenizer
 
+from retrieval.cli import run
 from retrieval.corpus import Corpus, Document
 from retrieval.encoders.colbert import ColBERT
 from retrieval.indexes.late import Late
 from retrieval.indexes.late_compressed import LateCompressed
 from retrieval.retrievers.dense import DenseRetriever
+from retrieval.search import search
 from retrieval.types import Queries
 from tests.conftest import TEXTS
 
@@ -250,3 +252,15 @@ def test_nan_is_refused_with_its_text(folder, tmp_path):
     save_file(weights, copy / "model.safetensors", {"format": "pt"})
     with pytest.raises(ValueError, match="gives NaN or infinity for 'otter'"):
         colbert(copy).encode_docs(["otter"])
+
+
+@pytest.mark.parametrize("index", ["late", "{type: late_compressed, centroids: 32}"])
+def test_a_recipe_searches_and_its_manifest_tells_what_the_index_was(folder, tmp_path, index):
+    text = (
+        "dataset: {type: generated_limit, documents: 8, queries: 28, distractors: 40, items: 8}\n"
+        f"retriever: {{type: dense, encoder: {{type: colbert, model: {folder}, dtype: float32}}, index: {index}}}\n"
+    )
+    (tmp_path / "recipe.yaml").write_text(text)
+    run(search, [str(tmp_path / "recipe.yaml"), f"out={tmp_path / 'out'}"])
+    about = json.loads((tmp_path / "out" / "manifest.json").read_text())["made_of"]["retriever"]
+    assert about["index"]["index"] in index and about["index"]["queries without vectors"] == 0

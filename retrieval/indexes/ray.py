@@ -50,7 +50,7 @@ class Ray:
 
     def provenance(self) -> dict[str, Any]:
         """How the index is parted."""
-        return {"actors": self.actors, "index of each": type(self.index).__name__}
+        return {"actors": len(self.parts), "index of each": type(self.index).__name__}
 
 
 class _Part:
