@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import numpy as np
 from tqdm import tqdm
 
-__all__ = ["Budget", "ahead", "batches", "distinct", "in_batches", "pad", "tokenize"]
+__all__ = ["Budget", "batches", "distinct", "in_batches", "pad", "tokenize"]
 
 Found = TypeVar("Found")
-Item = TypeVar("Item")
 
 log = logging.getLogger(__name__)
 
 # What torch's allocators say where there is no class of error for it: of a processor, and of cuBLAS.
 NO_MEMORY = ("can't allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED")
-
-
 _HALVING = threading.Lock()  # not one a budget: an encoder is sent to other processes
 
 
@@ -113,26 +110,6 @@ def in_batches(
             for part, one in pieces:
                 bar.update(len(part))
                 yield part, one
-
-
-def ahead(function: Callable[[Item], Found], items: Iterable[Item]) -> Iterator[Found]:
-    """function(item) of each item in order, the next one being computed in a thread while this one is used."""
-    left = iter(items)
-
-    def step() -> list[Found]:
-        return [function(item) for item in _first(left)]
-
-    with ThreadPoolExecutor(1) as thread:
-        following = thread.submit(step)
-        while found := following.result():
-            following = thread.submit(step)
-            yield found[0]
-
-
-def _first(left: Iterator[Item]) -> Iterator[Item]:
-    for item in left:
-        yield item
-        return
 
 
 def _within(

@@ -12,14 +12,12 @@ from eval.curve_report import Point, draw_curve, print_curve, share
 from eval.measures import parse
 from eval.report import figures
 from retrieval.cli import run
-from retrieval.collection import Collection
 from retrieval.encoding import dense
 from retrieval.locate import cache_folder
 from retrieval.protocols import Dataset, Encoder, Index
 from retrieval.retrievers.dense import DenseRetriever
 from retrieval.run_file import write_run
-from retrieval.search import MEASURES, check, truncated
-from retrieval.types import Queries, Run
+from retrieval.search import MEASURES, check, searched, truncated
 
 __all__ = ["curve"]
 
@@ -52,7 +50,7 @@ def curve(
         retriever = DenseRetriever(encoder, index)
         retriever.open(collection.corpus, cache_folder())
         made[name] = _made(name, retriever.index)
-        found = replace(_retrieved(collection, retriever, asked, k), name=name)
+        found = replace(searched(collection, retriever, asked, k), name=name)
         if out:
             write_run(found, out / f"{name}.parquet")
             write_run(found, out / f"{name}.trec")
@@ -84,12 +82,6 @@ def _made(name: str, index: Any) -> dict[str, Any]:
     if SIZE not in about:
         raise ValueError(f"indexes: {name} does not say its {SIZE}, only {', '.join(about) or 'nothing'}")
     return about
-
-
-def _retrieved(collection: Collection, retriever: DenseRetriever, queries: Queries, k: int) -> Run:
-    if not collection.excludes_self:
-        return retriever.retrieve(queries, k)
-    return retriever.retrieve(queries, k + 1).without_self_hits().top(k)
 
 
 def _show(points: list[Point], title: str, baseline: str | None, counts: dict[str, int], out: Path | None) -> None:

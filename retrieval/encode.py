@@ -14,7 +14,7 @@ from retrieval.encoding import SHARD, encode_corpus, open_store
 from retrieval.environment import is_first_process
 from retrieval.health import OnFault, kept
 from retrieval.locate import cache_folder
-from retrieval.numbers import Number
+from retrieval.number_formats import Number
 from retrieval.protocols import Dataset, Encoder
 from retrieval.ray_engine import encode_on_ray
 from retrieval.sparse_vectors import SparseStore

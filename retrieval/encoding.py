@@ -15,7 +15,7 @@ from tqdm import tqdm
 from retrieval.corpus import Corpus
 from retrieval.environment import is_first_process
 from retrieval.health import Health, OnFault, drift, keep, measure, report
-from retrieval.numbers import Number, suffix
+from retrieval.number_formats import Number, suffix
 from retrieval.protocols import Encoder
 from retrieval.shards import SHARD, Claim, Shards, begin, claims, document_contract, opened
 from retrieval.sparse_vectors import SparseStore, refuse_broken, sparse_shard

@@ -10,14 +10,9 @@ from typing import Any
 
 from retrieval.faiss_index import faiss_package, reason
 
-__all__ = ["digest", "opened", "size", "write"]
+__all__ = ["opened", "size", "write"]
 
 INDEX, ABOUT = "index.faiss", "about.json"
-
-
-def digest(settings: Mapping[str, Any]) -> str:
-    """A name for these settings."""
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def write(index: Any, folder: Path, about: Mapping[str, Any]) -> None:

@@ -80,10 +80,10 @@ def check_sha256(weights: Path, expected: str | None) -> None:
         raise ValueError(f"{weights} has SHA-256 {found or 'none: it is in shards'}, expected {expected}")
 
 
-def load_whole(kind: str, folder: Path, dtype: torch.dtype) -> Any:
+def load_whole(kind: str, folder: Path, dtype: torch.dtype, pooler: bool = False) -> Any:
     """The model of a folder by a class of transformers, in evaluation mode.
 
-    Raises ValueError where weights are missing, which would be made up; a pooler, that nothing here uses, may be.
+    Raises ValueError where weights are missing, which would be made up; those of a pooler may be, unless it counts.
     """
     import transformers
 
@@ -95,7 +95,7 @@ def load_whole(kind: str, folder: Path, dtype: torch.dtype) -> Any:
         model, about = getattr(transformers, kind).from_pretrained(folder, dtype=dtype, output_loading_info=True)
     finally:
         transformers.utils.logging.set_verbosity(verbosity)
-    missing = sorted(name for name in about["missing_keys"] if "pooler." not in name)
+    missing = sorted(name for name in about["missing_keys"] if pooler or "pooler." not in name)
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise ValueError(f"{folder} has no {missing[0]}{more}, so it holds no {type(model).__name__}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from tqdm import tqdm
 
 from retrieval.composed import found, settings
 from retrieval.corpus import Corpus
-from retrieval.files import whole_file
+from retrieval.files import digest, whole_file
 from retrieval.order import PAD
 from retrieval.protocols import Retriever
 from retrieval.types import Dense, Queries
@@ -43,8 +42,7 @@ class Neighbours:
         A document is searched by its stored vector where the retriever has dense ones, else by its text as a query.
         """
         about = {"version": VERSION, "corpus": corpus.fingerprint, "k": k, "retriever": settings(retriever)}
-        written = json.dumps(about, sort_keys=True)
-        place = folder / f"{corpus.fingerprint[:16]}-{hashlib.sha256(written.encode()).hexdigest()[:16]}"
+        place = folder / f"{corpus.fingerprint[:16]}-{digest(about)}"
         spans = [(start, min(start + PART, len(corpus))) for start in range(0, len(corpus), PART)]
         paths = [place / f"part-{number:05d}.npy" for number in range(len(spans))]
         todo = [number for number, path in enumerate(paths) if not path.is_file()]

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-__all__ = ["Number", "header_bytes", "narrow", "opened", "row_bytes", "scale", "suffix", "widen"]
+__all__ = ["Number", "header_bytes", "narrow", "mapped", "row_bytes", "scale", "suffix", "widen"]
 
 Number = Literal["float32", "float16", "bfloat16", "int8"]
 _KINDS = {"float32": np.float32, "float16": np.float16, "bfloat16": np.uint16, "int8": np.int8}  # numpy has no bfloat16
@@ -48,7 +48,7 @@ def narrow(vectors: np.ndarray, dtype: Number) -> list[np.ndarray]:
     return [scales, np.rint(vectors / scales).clip(-127, 127).astype(np.int8)]
 
 
-def opened(path: Path, dtype: Number, shape: tuple[int, int], before: int = 0) -> np.ndarray:
+def mapped(path: Path, dtype: Number, shape: tuple[int, int], before: int = 0) -> np.ndarray:
     """The stored numbers [n, width], memory-mapped; `before` are bytes ahead of scales and vectors."""
     if not shape[0] or not shape[1]:
         return np.empty(shape, _KINDS[dtype])

@@ -13,7 +13,7 @@ from typing import Any
 from retrieval.corpus import Corpus
 from retrieval.encoding import encode_corpus
 from retrieval.health import OnFault
-from retrieval.numbers import Number
+from retrieval.number_formats import Number
 from retrieval.protocols import Encoder
 
 __all__ = ["encode_on_ray", "started"]

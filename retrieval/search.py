@@ -17,9 +17,9 @@ from retrieval.explain import answered
 from retrieval.locate import cache_folder
 from retrieval.protocols import COUNTED, Dataset, Retriever
 from retrieval.run_file import write_run
-from retrieval.types import Run
+from retrieval.types import Queries, Run
 
-__all__ = ["MEASURES", "check", "ranked", "search", "truncated"]
+__all__ = ["MEASURES", "check", "ranked", "search", "searched", "truncated"]
 
 MEASURES = ["nDCG@10", "R@100"]
 
@@ -75,7 +75,11 @@ def truncated(retriever: Retriever) -> dict[str, int]:
 def ranked(collection: Collection, retriever: Retriever, split: str, k: int, folder: Path | None = None) -> Run:
     """The run of a retriever over a split, without documents of the query's own id where the collection says so."""
     retriever.open(collection.corpus, folder or cache_folder())
-    queries = collection.queries(split)
+    return searched(collection, retriever, collection.queries(split), k)
+
+
+def searched(collection: Collection, retriever: Retriever, queries: Queries, k: int) -> Run:
+    """The same of an opened retriever, for these queries."""
     if not collection.excludes_self:
         return retriever.retrieve(queries, k)
     return retriever.retrieve(queries, k + 1).without_self_hits().top(k)

@@ -13,7 +13,7 @@ from typing import IO, Any
 import numpy as np
 
 from retrieval.corpus import Corpus
-from retrieval.files import whole_file
+from retrieval.files import digest, whole_file
 
 __all__ = ["SHARD", "WIDTHS", "Claim", "Shards", "begin", "claims", "document_contract", "expect", "key", "opened"]
 
@@ -150,8 +150,7 @@ def document_contract(contract: Mapping[str, Any]) -> dict[str, Any]:
 
 def key(corpus: Corpus, contract: Mapping[str, Any], dtype: str = "float32") -> str:
     """The name of a folder for this corpus encoded in this way."""
-    about = json.dumps([document_contract(contract), dtype], sort_keys=True)
-    return f"{corpus.fingerprint[:16]}-{hashlib.sha256(about.encode()).hexdigest()[:16]}"
+    return f"{corpus.fingerprint[:16]}-{digest([document_contract(contract), dtype])}"
 
 
 def begin(folder: Path, corpus: Corpus, contract: Mapping[str, Any], dtype: str, size: int) -> None:

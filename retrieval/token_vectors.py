@@ -1,6 +1,6 @@
 """Token vectors of a corpus on disk: packed shards, memory-mapped, written whole or not at all.
 
-A shard is one file: int64 offsets [documents + 1], then the vectors of its tokens as `retrieval.numbers` has them.
+A shard is one file: int64 offsets [documents + 1], then the vectors of its tokens (retrieval.number_formats).
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 
 from retrieval.corpus import Corpus
-from retrieval.numbers import Number, header_bytes, narrow, row_bytes, scale, suffix, widen
-from retrieval.numbers import opened as opened_numbers
+from retrieval.number_formats import Number, header_bytes, mapped, narrow, row_bytes, scale, suffix, widen
 from retrieval.shards import Shards, expect, opened
 from retrieval.types import Tokens
 
@@ -98,7 +97,7 @@ class TokenStore:
     def _numbers(self, number: int) -> np.ndarray:
         start, stop = self._shards.spans()[number]
         shape = (self._sums[number]["tokens"], self.shape[1])
-        return opened_numbers(self._shards.path(number), self.dtype, shape, 8 * (stop - start + 1))
+        return mapped(self._shards.path(number), self.dtype, shape, 8 * (stop - start + 1))
 
     def _scales(self, number: int) -> np.ndarray | None:
         start, stop = self._shards.spans()[number]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from retrieval.threads import Shared, Threads, read_ahead
+from retrieval.types import Dense, Representations
 from retrieval.vectors import VectorStore
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     Tiles = Iterator[tuple[int, Tensor]]  # first row and vectors float32 [rows, dimensions]
 
-__all__ = ["DeviceTiles", "VectorTiles"]
+__all__ = ["DeviceTiles", "VectorTiles", "checked"]
 
 PART = 0.8  # of a GPU's free memory that resident vectors may take; the rest is for products
 
@@ -151,3 +152,15 @@ def _smaller(tiles: Iterable[tuple[int, Tensor]], size: int) -> Tiles:
     for first, tile in tiles:
         for number, part in enumerate(tile.split(size)):
             yield first + number * size, part
+
+
+def checked(queries: Representations, width: int, what: str) -> np.ndarray:
+    """float32 [queries, dimensions]. Raises TypeError for another kind, ValueError for another width and for NaN."""
+    if not isinstance(queries, Dense):
+        raise TypeError(f"{what} searches dense vectors, not {type(queries).__name__}")
+    if queries.vectors.shape[1] != width:
+        wide = queries.vectors.shape[1]
+        raise ValueError(f"queries have {wide} dimensions, the index has {width}: not of the same encoder")
+    if not np.isfinite(queries.vectors).all():
+        raise ValueError("a query vector is not finite")
+    return np.ascontiguousarray(queries.vectors, np.float32)

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from retrieval.corpus import Corpus
-from retrieval.numbers import Number, header_bytes, narrow, row_bytes, scale, suffix, widen
-from retrieval.numbers import opened as opened_numbers
+from retrieval.number_formats import Number, header_bytes, mapped, narrow, row_bytes, scale, suffix, widen
 from retrieval.shards import Shards, expect, opened
 from retrieval.types import Dense
 
@@ -72,7 +71,7 @@ class VectorStore:
 
     def _numbers(self, number: int) -> np.ndarray:
         start, stop = self._shards.spans()[number]
-        return opened_numbers(self._shards.path(number), self.dtype, (stop - start, self.shape[1]))
+        return mapped(self._shards.path(number), self.dtype, (stop - start, self.shape[1]))
 
     def _scales(self, number: int) -> np.ndarray | None:
         return scale(self._shards.path(number), self.dtype, self.shape[1])

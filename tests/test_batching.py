@@ -11,7 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retrieval.batching import Budget, ahead, batches, in_batches
+from retrieval.batching import Budget, batches, in_batches
+from retrieval.threads import read_ahead
 
 LENGTHS = [7, 3, 12, 1, 5, 5, 9, 2, 12, 4, 0, 6] * 5
 
@@ -106,16 +107,16 @@ def test_a_budget_without_tokens_is_refused():
 
 def test_work_ahead_keeps_order_and_is_one_item_ahead():
     begun = []
-    done = ahead(lambda n: begun.append(n) or n * 10, range(5))
+    done = read_ahead(map(lambda n: begun.append(n) or n * 10, range(5)))
     assert next(done) == 0
     assert next(done) == 10
     assert max(begun) <= 2
     assert list(done) == [20, 30, 40]
-    assert list(ahead(str, [])) == []
+    assert list(read_ahead(map(str, []))) == []
 
 
 def test_an_error_ahead_comes_after_what_was_done_before_it():
-    done = ahead(lambda n: 6 // n, [1, 2, 0, 3])
+    done = read_ahead(map(lambda n: 6 // n, [1, 2, 0, 3]))
     assert [next(done), next(done)] == [6, 3]
     with pytest.raises(ZeroDivisionError):
         next(done)
@@ -123,7 +124,7 @@ def test_an_error_ahead_comes_after_what_was_done_before_it():
 
 def test_the_thread_ends_when_the_reader_stops():
     before = threading.active_count()
-    done = ahead(str, iter(range(10**9)))
+    done = read_ahead(map(str, range(10**9)))
     assert next(done) == "0"
     done.close()
     assert threading.active_count() == before

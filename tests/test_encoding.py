@@ -23,7 +23,7 @@ from retrieval.corpus import Corpus, Document
 from retrieval.encoders.transformer import Transformer
 from retrieval.encoding import encode_corpus, open_store
 from retrieval.indexes.flat import Flat
-from retrieval.numbers import narrow, widen
+from retrieval.number_formats import narrow, widen
 from retrieval.retrievers.dense import DenseRetriever
 from retrieval.sparse_vectors import SparseStore
 from retrieval.token_vectors import TokenStore

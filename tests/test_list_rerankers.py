@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retrieval.asking import answer_of
-from retrieval.messages import MessagePrompt
+from retrieval.chat_prompt import MessagePrompt
 from retrieval.protocols import ListReranker
 from retrieval.registry import find
 from retrieval.rerankers.duo import REQUESTS, Duo, chosen

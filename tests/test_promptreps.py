@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from retrieval.chat_prompt import ChatPrompt
+from retrieval.content_words import content_words, function_words
 from retrieval.corpus import Corpus, Document
 from retrieval.encoders import promptreps
 from retrieval.encoders.promptreps import PromptReps
@@ -24,7 +25,6 @@ from retrieval.retrievers.dense import DenseRetriever
 from retrieval.retrievers.sparse import SparseRetriever
 from retrieval.retrievers.weighted_sum import WeightedSum
 from retrieval.types import Queries
-from retrieval.words import content_words, function_words
 from tests.conftest import TEXTS
 
 SAMPLE = [*TEXTS[:5], "otter", "the otter " * 30, "", "It is what it was!", "Zürich's 東京 x", TEXTS[0]]

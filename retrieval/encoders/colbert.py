@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from retrieval.batching import Budget, ahead, distinct, in_batches, tokenize
+from retrieval.batching import Budget, distinct, in_batches, pad, tokenize
 from retrieval.colbert_files import ColbertFiles, Settings
 from retrieval.model_files import (
     check_length,
@@ -22,6 +22,7 @@ from retrieval.model_files import (
     sha256,
     tokenizer_hash,
 )
+from retrieval.threads import read_ahead
 from retrieval.types import Tokens
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ class ColBERT:
 
     def encode_chunks(self, chunks: Iterable[Sequence[str]]) -> Iterator[Tokens]:
         """Documents chunk by chunk, the next one tokenised while this one is encoded."""
-        for texts in ahead(self._documents, chunks):
+        for texts in read_ahead(map(self._documents, chunks)):
             yield self._encode(texts, "documents")
 
     def contract(self) -> Mapping[str, Any]:
@@ -162,11 +163,8 @@ class ColBERT:
         """float32 [kept tokens, token dimensions] of each text of a batch."""
         import torch
 
-        width = max(len(texts.kinds[i]) for i in part)
-        ids = np.full((len(part), width), self._tokenizer.pad_token_id or 0, np.int64)
-        for line, i in zip(ids, part, strict=True):
-            line[: len(texts.kinds[i])] = texts.kinds[i]
-        mask = np.arange(width) < np.array([texts.attended[i] for i in part])[:, None]
+        ids, _ = pad([texts.kinds[i] for i in part], self._tokenizer.pad_token_id or 0)
+        mask = np.arange(ids.shape[1]) < np.array([texts.attended[i] for i in part])[:, None]
         with torch.inference_mode():
             states = self._project(torch.from_numpy(ids).to(self._device), torch.from_numpy(mask).to(self._device))
             found = torch.nn.functional.normalize(states.float(), dim=-1).cpu().numpy()

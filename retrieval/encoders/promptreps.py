@@ -6,18 +6,17 @@ import hashlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from retrieval.batching import Budget, in_batches
-from retrieval.chat_prompt import ChatPrompt, Rendered
+from retrieval.batching import Budget, in_batches, pad
+from retrieval.chat_prompt import ChatPrompt, Rendered, prompt_file
+from retrieval.content_words import content_words, function_words
 from retrieval.model_files import check_sha256, choose_device, find_model, load_whole
 from retrieval.sparse_model import SparseModel, refuse_no_terms
 from retrieval.types import Dense, Hybrid, Sparse
-from retrieval.words import content_words, function_words
 
 if TYPE_CHECKING:
     import torch
@@ -184,8 +183,8 @@ class PromptReps:
         return self._prompt(self.doc_prompt, "passage")
 
     def _prompt(self, named: Path | None, label: str) -> Rendered:
-        packaged = files("retrieval.encoders").joinpath("prompts", f"promptreps-{label}.txt")
-        return ChatPrompt.read(Path(named) if named else packaged).render(self._base.tokenizer, self.model)
+        path = prompt_file("retrieval.encoders", f"promptreps-{label}", named)
+        return ChatPrompt.read(path).render(self._base.tokenizer, self.model)
 
     @cached_property
     def _read(self) -> Read:
@@ -205,25 +204,20 @@ class PromptReps:
         model.get_output_embeddings().register_forward_pre_hook(only_last)
 
         def read(tokens: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
-            lengths = torch.tensor([len(ids) for ids in tokens], device=device)
-            here.ends = lengths - 1
+            here.ends = torch.tensor([len(ids) - 1 for ids in tokens], device=device)
             with torch.inference_mode():
-                logits = model(**_padded(tokens, lengths), use_cache=False).logits
+                logits = model(**_padded(tokens, device), use_cache=False).logits
                 return here.states[:, 0].float(), logits[:, 0].float()
 
         return read
 
 
-def _padded(tokens: list[list[int]], lengths: torch.Tensor) -> dict[str, torch.Tensor]:
+def _padded(tokens: list[list[int]], device: torch.device) -> dict[str, torch.Tensor]:
     """Padding is on the right, where no token that counts can see it; a full batch has no mask, which is faster."""
     import torch
 
-    ids = torch.zeros((len(tokens), max(map(len, tokens))), dtype=torch.long)
-    for row, one in zip(ids, tokens, strict=True):
-        row[: len(one)] = torch.tensor(one)
-    batch = {"input_ids": ids.to(lengths.device)}
-    mask = torch.arange(ids.shape[1], device=lengths.device) < lengths[:, None]
-    return batch if bool(mask.all()) else {**batch, "attention_mask": mask.long()}
+    ids, mask = (torch.from_numpy(part).to(device) for part in pad(tokens, 0))
+    return {"input_ids": ids} if bool(mask.all()) else {"input_ids": ids, "attention_mask": mask}
 
 
 def _entries(logits: torch.Tensor, words: list[np.ndarray], terms: int) -> list[Entries]:

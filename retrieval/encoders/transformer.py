@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from retrieval.adapters import adapted, adapter_hash, learns_prompt, sharing, virtual_tokens
-from retrieval.batching import Budget, ahead, distinct, in_batches, pad, tokenize
+from retrieval.batching import Budget, distinct, in_batches, pad, tokenize
 from retrieval.compiled import chosen
 from retrieval.model_files import (
     MINILM,
@@ -24,6 +24,7 @@ from retrieval.model_files import (
     sha256,
     tokenizer_hash,
 )
+from retrieval.threads import read_ahead
 from retrieval.types import Dense, Pooling
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class Transformer:
     `adapter` is a peft folder for both sides, LoRA (merged into the weights) or a soft prompt.
     `query_adapter` is one for queries alone, over `adapter`; documents keep the vectors that they have without it.
     Virtual tokens of a soft prompt are attended to and never pooled.
-    `attention` packed puts the texts of a batch into one row without padding; None is padded.
+    `attention` packed puts the texts of a batch into one row without padding.
     `compiled` runs the transformer through torch.compile: the first batches wait for it.
     """
 
@@ -78,7 +79,7 @@ class Transformer:
         dimensions: int | None = None,
         adapter: str | None = None,
         query_adapter: str | None = None,
-        attention: Literal["padded", "packed"] | None = None,
+        attention: Literal["padded", "packed"] = "padded",
         compiled: bool = False,
     ):
         """What may be None is then as the folder says; the class says what is not obvious."""
@@ -95,8 +96,8 @@ class Transformer:
             instruction=instruction,
         )
         self.dtype, self.batch_tokens, self.device = dtype, batch_tokens, device
-        chosen("attention", attention or "padded", Literal["padded", "packed"])
-        self.attention, self.compiled, self.append_eos = attention or "padded", compiled, append_eos
+        chosen("attention", attention, Literal["padded", "packed"])
+        self.attention, self.compiled, self.append_eos = attention, compiled, append_eos
         self.adapter, self.query_adapter = adapter, query_adapter
 
     def encode_queries(self, texts: Sequence[str]) -> Dense:
@@ -121,7 +122,7 @@ class Transformer:
         def read(texts: Sequence[str]) -> _Read:
             return self._read(texts, [prompt] * len(texts), tokenizer=own)
 
-        yield from map(self._encode, ahead(read, chunks))
+        yield from map(self._encode, read_ahead(map(read, chunks)))
 
     def contract(self) -> Mapping[str, Any]:
         """Weights, settings, tokenizer and dtype: what two sets of vectors must share to be compared."""

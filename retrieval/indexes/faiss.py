@@ -9,14 +9,15 @@ from typing import Any, Literal
 import numpy as np
 
 from retrieval.compiled import chosen
-from retrieval.faiss_files import digest, opened, size, write
+from retrieval.faiss_files import opened, size, write
 from retrieval.faiss_gpu import CAGRA, LARGEST, cagra, check_device, require_gpu, search_cagra, to_gpu
 from retrieval.faiss_index import Blocks, faiss_package, fill, made, polysemous, repeatable, set_parameters, train, unit
 from retrieval.faiss_tuning import effort, recall_of, tune
-from retrieval.files import whole_folder
+from retrieval.files import digest, whole_folder
 from retrieval.indexes.flat import Flat
 from retrieval.order import order
 from retrieval.types import Dense, Representations
+from retrieval.vector_tiles import checked
 from retrieval.vectors import VectorStore
 
 __all__ = ["Faiss"]
@@ -101,7 +102,7 @@ class Faiss:
 
         Raises ValueError where the highest setting does not reach the recall.
         """
-        asked, k = self._checked(queries), min(k, len(self.rank))
+        asked, k = checked(queries, self.vectors.shape[1], "faiss"), min(k, len(self.rank))
         if not len(asked) or not k:
             return np.empty((len(asked), k), np.int32), np.empty((len(asked), k), np.float32)
         if self.recall is not None and self.tuned is None:
@@ -166,16 +167,6 @@ class Faiss:
         set_parameters(self.index, self.parameters, on_gpu)
         self.tuned = None
         self._flat: Flat | None = None
-
-    def _checked(self, queries: Representations) -> np.ndarray:
-        if not isinstance(queries, Dense):
-            raise TypeError(f"faiss searches dense vectors, not {type(queries).__name__}")
-        if queries.vectors.shape[1] != self.vectors.shape[1]:
-            wide, indexed = queries.vectors.shape[1], self.vectors.shape[1]
-            raise ValueError(f"queries have {wide} dimensions, the index has {indexed}: not of the same encoder")
-        if not np.isfinite(queries.vectors).all():
-            raise ValueError("a query vector is not finite")
-        return np.ascontiguousarray(queries.vectors, np.float32)
 
     def _search(self, asked: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         rows, scores = self._nearest(asked, min(k * (self.rescore or 1), len(self.rank)))

@@ -9,19 +9,18 @@ import numpy as np
 
 from retrieval.candidates import BLOCK, Candidates
 from retrieval.compiled import chosen
-from retrieval.exact import EPSILON, SLACK, TINY, fixed_sum, full_precision, gamma, multiply, size_of_tiles  # noqa: F401
+from retrieval.exact import TINY, full_precision, gamma, multiply, size_of_tiles
 from retrieval.model_files import choose_device
 from retrieval.pair_scores import PairScores, lengths
 from retrieval.ranking import rank_lines
 from retrieval.sparse_search import Ties
 from retrieval.threads import Threads, read_ahead
 from retrieval.types import Dense, Representations
-from retrieval.vector_tiles import DeviceTiles, VectorTiles
+from retrieval.vector_tiles import DeviceTiles, VectorTiles, checked
 from retrieval.vectors import VectorStore
 
 __all__ = ["Flat"]
 
-_full_precision = full_precision
 QUERIES = 4096  # searched in one pass over the documents, at most
 ROOM = 1 << 26  # candidates that are held in one pass
 MORE = 16  # times the room for queries that had too little
@@ -64,7 +63,7 @@ class Flat:
 
     def search(self, queries: Representations, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Rows int32 and scores float32 [queries, min(k, documents)], in the one order."""
-        asked, k = self._checked(queries), min(k, len(self.tiles))
+        asked, k = checked(queries, self.tiles.shape[1], "flat"), min(k, len(self.tiles))
         norms = np.linalg.norm(asked.astype(np.float64), axis=1)
         slack = self._slack(norms)
         rows, scores = best = np.empty((len(asked), k), np.int32), np.empty((len(asked), k), np.float32)
@@ -92,7 +91,7 @@ class Flat:
         if rows.size and not (0 <= rows.min() and rows.max() < len(self.tiles)):
             raise IndexError(f"rows {rows.min()} to {rows.max()} of {len(self.tiles)} vectors")
         scores, counts = np.zeros(rows.shape, np.float32), np.full(len(rows), rows.shape[1])
-        self.pairs.fill(self._checked(Dense(queries)), rows, counts, scores, Threads())
+        self.pairs.fill(checked(Dense(queries), self.tiles.shape[1], "flat"), rows, counts, scores, Threads())
         return scores + np.float32(0)  # no negative zero
 
     def _search(
@@ -114,16 +113,6 @@ class Flat:
         """The list of a zero vector: every score is 0."""
         return self.ties.rows[::-1][:k], np.zeros(k, np.float32)
 
-    def _checked(self, queries: Representations) -> np.ndarray:
-        if not isinstance(queries, Dense):
-            raise TypeError(f"flat searches dense vectors, not {type(queries).__name__}")
-        if queries.vectors.shape[1] != self.tiles.shape[1]:
-            wide, indexed = queries.vectors.shape[1], self.tiles.shape[1]
-            raise ValueError(f"queries have {wide} dimensions, the index has {indexed}: not of the same encoder")
-        if not np.isfinite(queries.vectors).all():
-            raise ValueError("a query vector is not finite")
-        return _floats(queries.vectors)
-
     def _norms(self) -> np.ndarray:
         norms, pool = np.empty(len(self.tiles)), Threads()
         for first, tile in read_ahead(self.tiles.cut(self.tile)):
@@ -141,10 +130,6 @@ class Flat:
         terms = self.tiles.shape[1] + 8  # the products, and what is rounded beside them
         bound = gamma(terms) * norms * longest + terms * TINY * (1 + norms + longest)
         return np.nextafter((2 * bound).astype(np.float32), np.float32(np.inf))
-
-
-def _floats(vectors: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(vectors, np.float32)
 
 
 def _dense(rank: np.ndarray) -> Ties:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import math
 import tempfile
@@ -16,6 +14,7 @@ from tqdm import tqdm
 
 from retrieval.array_files import ArrayFiles, ArrayFolder, writing
 from retrieval.compiled import chosen
+from retrieval.files import digest
 from retrieval.indexes.late import Late, maxsim
 from retrieval.late_codes import Buckets, kmeans, nearest
 from retrieval.model_files import choose_device
@@ -165,7 +164,7 @@ class LateCompressed:
 
     def _key(self) -> str:
         about = {"centroids": self.centroids, "bits": self.bits, "seed": self.seed, "k-means": [ROUNDS, SAMPLE]}
-        return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
+        return digest(about)
 
     def _count(self, tokens: int) -> int:
         if not tokens:

@@ -11,9 +11,10 @@ import numpy as np
 
 from retrieval.compiled import chosen
 from retrieval.indexes.flat import Flat
-from retrieval.numbers import row_bytes
+from retrieval.number_formats import row_bytes
 from retrieval.order import order
 from retrieval.types import Dense, Representations
+from retrieval.vector_tiles import checked
 from retrieval.vectors import VectorStore
 
 __all__ = ["Quantised"]
@@ -63,18 +64,12 @@ class Quantised:
 
     def search(self, queries: Representations, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Rows int32 and scores float32 [queries, min(k, documents)], in the one order; rescored scores are exact."""
-        if not isinstance(queries, Dense):
-            raise TypeError(f"quantised searches dense vectors, not {type(queries).__name__}")
-        if queries.vectors.shape[1] != self.vectors.shape[1]:
-            wide, indexed = queries.vectors.shape[1], self.vectors.shape[1]
-            raise ValueError(f"queries have {wide} dimensions, the index has {indexed}: not of the same encoder")
-        if not np.isfinite(queries.vectors).all():
-            raise ValueError("a query vector is not finite")
-        cut = Dense(queries.vectors[:, : self.codes.shape[1]])
+        asked = checked(queries, self.vectors.shape[1], "quantised")
+        cut = Dense(asked[:, : self.codes.shape[1]])
         if self.second is None or self.rescore is None:
             return self.first.search(cut, k)
         rows, _ = self.first.search(cut, k * self.rescore)
-        return order(rows, self.second.score(queries.vectors, rows), self.rank, k)
+        return order(rows, self.second.score(asked, rows), self.rank, k)
 
     def provenance(self) -> dict[str, Any]:
         """Bytes of a code, and of what rescoring reads beside it; nothing before `build`."""

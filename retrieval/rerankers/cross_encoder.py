@@ -136,8 +136,7 @@ class CrossEncoder:
         check_sha256(folder / "model.safetensors", self.sha256)
         _refuse_more(folder)
         kind = "AutoModelForSequenceClassification"
-        model = load_whole(kind, folder, choose_dtype(self.dtype, self._device)).to(self._device)
-        _refuse_made_up_pooler(model, folder)
+        model = load_whole(kind, folder, choose_dtype(self.dtype, self._device), pooler=True).to(self._device)
         if model.config.num_labels not in (1, 2):
             raise ValueError(f"{self.model} has {model.config.num_labels} labels; a reranker has 1 or 2")
         tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -197,18 +196,6 @@ class CrossEncoder:
         batch = {name: torch.from_numpy(value).to(self._device) for name, value in inputs.items()}
         logits = model(**batch).logits.float().cpu().numpy()
         return logits[:, 0] if logits.shape[1] == 1 else logits[:, 1] - logits[:, 0]
-
-
-def _refuse_made_up_pooler(model: Any, folder: Path) -> None:
-    """Raises ValueError where the weights lack a pooler, which encoders do without and a classifier stands on."""
-    from safetensors import safe_open
-
-    held: list[str] = []
-    for path in folder.glob("*.safetensors"):
-        with safe_open(path, "np") as file:
-            held += file.keys()
-    if any("pooler." in name for name, _ in model.named_parameters()) and not any("pooler." in name for name in held):
-        raise ValueError(f"{folder} has no pooler, so it holds no {type(model).__name__}")
 
 
 def _refuse_more(folder: Path) -> None:

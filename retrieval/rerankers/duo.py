@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from retrieval.asking import Asker, cut_words
-from retrieval.messages import MessagePrompt, prompt_file
+from retrieval.chat_prompt import MessagePrompt, prompt_file
 from retrieval.protocols import Generator
 
 __all__ = ["Duo"]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from retrieval.asking import Asker, cut_words
-from retrieval.messages import MessagePrompt, prompt_file
+from retrieval.chat_prompt import MessagePrompt, prompt_file
 from retrieval.protocols import Generator
 
 __all__ = ["Listwise"]

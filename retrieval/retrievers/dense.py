@@ -9,7 +9,7 @@ from typing import Any
 
 from retrieval.corpus import Corpus
 from retrieval.encoding import dense, encode_corpus, open_store
-from retrieval.numbers import Number
+from retrieval.number_formats import Number
 from retrieval.protocols import COUNTED, Encoder, Index, SavedIndex
 from retrieval.shards import key
 from retrieval.token_vectors import TokenStore

@@ -10,7 +10,7 @@ import numpy as np
 
 from retrieval.corpus import Corpus
 from retrieval.encoding import encode_corpus
-from retrieval.numbers import Number
+from retrieval.number_formats import Number
 from retrieval.types import Dense
 from retrieval.vectors import VectorStore
 
