@@ -43,38 +43,38 @@ def real_vectors() -> np.ndarray:
     return Transformer(dtype="float32").encode_docs(TEXTS).vectors
 
 
+def wordpiece(texts, size, length, **trained):
+    """A tokenizer of [CLS] words [SEP] trained on these texts."""
+    from tokenizers import BertWordPieceTokenizer
+    from tokenizers.processors import BertProcessing
+    from transformers import PreTrainedTokenizerFast
+
+    words = BertWordPieceTokenizer(lowercase=True)
+    words.train_from_iterator(texts, vocab_size=size, show_progress=False, **trained)
+    ends = [(token, words.token_to_id(token)) for token in ("[SEP]", "[CLS]")]
+    words._tokenizer.post_processor = BertProcessing(*ends)
+    names = {f"{name}_token": f"[{name.upper()}]" for name in ("unk", "pad", "cls", "sep", "mask")}
+    return PreTrainedTokenizerFast(tokenizer_object=words._tokenizer, model_max_length=length, **names)
+
+
+def tiny_bert(tokenizer, **more):
+    """The configuration of a BERT of two layers and 32 dimensions."""
+    from transformers import BertConfig
+
+    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    return BertConfig(vocab_size=len(tokenizer), max_position_embeddings=64, **shape, **more)
+
+
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory) -> Path:
     """A BERT of two layers and 32 dimensions with a tokenizer trained here, in Hugging Face's folder format."""
     import torch
-    from tokenizers import BertWordPieceTokenizer
-    from tokenizers.processors import BertProcessing
-    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+    from transformers import BertModel
 
     folder = tmp_path_factory.mktemp("models") / "tiny"
-    trained = BertWordPieceTokenizer(lowercase=True)
-    trained.train_from_iterator(TEXTS, vocab_size=200, min_frequency=1, show_progress=False)
-    ends = [(token, trained.token_to_id(token)) for token in ("[SEP]", "[CLS]")]
-    trained._tokenizer.post_processor = BertProcessing(*ends)
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=trained._tokenizer,
-        model_max_length=32,
-        unk_token="[UNK]",
-        pad_token="[PAD]",
-        cls_token="[CLS]",
-        sep_token="[SEP]",
-        mask_token="[MASK]",
-    )
+    tokenizer = wordpiece(TEXTS, 200, 32, min_frequency=1)
     torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=64,
-        max_position_embeddings=64,
-    )
-    BertModel(config).save_pretrained(folder)
+    BertModel(tiny_bert(tokenizer)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 

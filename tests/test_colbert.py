@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoModel, AutoTokenizer, BertModel
 
 from retrieval.cli import run
 from retrieval.corpus import Corpus, Document
@@ -21,7 +21,7 @@ from retrieval.indexes.late_compressed import LateCompressed
 from retrieval.retrievers.dense import DenseRetriever
 from retrieval.search import search
 from retrieval.types import Queries
-from tests.conftest import TEXTS
+from tests.conftest import TEXTS, tiny_bert, wordpiece
 
 DOCS = [f"{text}, it is said." for text in TEXTS[:30]] + ["", "otter", "otter!", TEXTS[0] * 9, "otter"]
 
@@ -29,28 +29,11 @@ DOCS = [f"{text}, it is said." for text in TEXTS[:30]] + ["", "otter", "otter!",
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A BERT of two layers with a projection to 8 dimensions in ColBERT's own format."""
-    from tokenizers import BertWordPieceTokenizer
-    from tokenizers.processors import BertProcessing
-    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
-
     folder = tmp_path_factory.mktemp("colbert") / "own"
-    trained = BertWordPieceTokenizer(lowercase=True)
     special = ["[PAD]", "[unused0]", "[unused1]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    trained.train_from_iterator([*TEXTS, *".,!"], vocab_size=220, show_progress=False, special_tokens=special)
-    trained._tokenizer.post_processor = BertProcessing(*[(t, trained.token_to_id(t)) for t in ("[SEP]", "[CLS]")])
-    names = {f"{name}_token": f"[{name.upper()}]" for name in ("unk", "pad", "cls", "sep", "mask")}
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=trained._tokenizer, model_max_length=64, **names)
+    tokenizer = wordpiece([*TEXTS, *".,!"], 220, 64, special_tokens=special)
     torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=64,
-        max_position_embeddings=64,
-        initializer_range=0.3,
-    )
-    BertModel(config).save_pretrained(folder)
+    BertModel(tiny_bert(tokenizer, initializer_range=0.3)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     weights = {f"bert.{name}": value for name, value in load_file(folder / "model.safetensors").items()}
     save_file({**weights, "linear.weight": torch.randn(8, 32)}, folder / "model.safetensors", {"format": "pt"})

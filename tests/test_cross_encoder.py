@@ -132,7 +132,9 @@ def test_a_classifier_without_its_pooler_is_refused(classifier, tmp_path):
     folder = shutil.copytree(classifier(), tmp_path / "model")
     weights = {name: one for name, one in load_file(folder / "model.safetensors").items() if "pooler" not in name}
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
-    with pytest.raises(ValueError, match="has no bert.pooler.dense.bias and 1 more, so it holds no BertForSequenceClassification"):
+    with pytest.raises(
+        ValueError, match="has no bert.pooler.dense.bias and 1 more, so it holds no BertForSequenceClassification"
+    ):
         CrossEncoder(str(folder)).score(PAIRS)
 
 
