@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -159,10 +160,14 @@ def check_length(folder: Path, length: int | None, config: Any) -> None:
 
 
 def choose_device(name: str | None) -> torch.device:
-    """The device of that name; None is the GPU where there is one. Raises ValueError for a GPU that there is not."""
+    """The device of that name; None is the GPU where there is one, and of a job with ranks that of the rank.
+
+    Raises ValueError for a GPU that there is not.
+    """
     import torch
 
-    device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+    own = int(os.environ.get("LOCAL_RANK", 0)) % max(1, torch.cuda.device_count())
+    device = torch.device(name or (f"cuda:{own}" if torch.cuda.is_available() else "cpu"))
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device {name!r}: this machine, or this build of torch, has no CUDA device")
     return device

@@ -114,6 +114,11 @@ class Claim:
             return None
         return cls(number, path, file)
 
+    def clear(self) -> None:
+        """Delete what a process that was killed had begun to write."""
+        for part in self.path.parent.glob(f".shard-{self.number:05d}.*.part"):
+            part.unlink()
+
     def release(self) -> None:
         """Let others have it."""
         if not self.file.closed:
@@ -126,21 +131,17 @@ def claims(folder: Path, numbers: Sequence[int], finished: Callable[[int], bool]
 
     Those that other processes are at come last, if they died, and only for one that is told to `wait` for them.
     """
-    others = []
-    for number in numbers:
-        claim = None if finished(number) else Claim.take(folder, number, wait=False)
-        if claim and not finished(number):
-            yield claim
-        elif claim:
-            claim.release()
-        elif not finished(number):
-            others.append(number)
-    for number in others if wait else ():
-        claim = Claim.take(folder, number, wait=True)
-        if claim and not finished(number):
-            yield claim
-        elif claim:
-            claim.release()
+    others: list[int] = []
+    for waiting, some in ((False, numbers), (True, others)):
+        for number in some if wait or not waiting else ():
+            claim = None if finished(number) else Claim.take(folder, number, waiting)
+            if claim and not finished(number):
+                claim.clear()
+                yield claim
+            elif claim:
+                claim.release()
+            elif not finished(number):
+                others.append(number)
 
 
 def document_contract(contract: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retrieval.batching import Budget, batches, in_batches
+from retrieval.model_files import choose_device
 from retrieval.threads import read_ahead
 
 LENGTHS = [7, 3, 12, 1, 5, 5, 9, 2, 12, 4, 0, 6] * 5
@@ -128,3 +129,15 @@ def test_the_thread_ends_when_the_reader_stops():
     assert next(done) == "0"
     done.close()
     assert threading.active_count() == before
+
+
+@pytest.mark.parametrize(("rank", "expected"), [(None, "cuda:0"), ("1", "cuda:1"), ("3", "cuda:1")])
+def test_each_rank_of_a_job_takes_a_gpu_of_its_own(monkeypatch, rank, expected):
+    """Two GPUs are pretended; naming a device needs none."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    if rank:
+        monkeypatch.setenv("LOCAL_RANK", rank)
+    assert str(choose_device(None)) == expected
+    assert str(choose_device("cpu")) == "cpu"

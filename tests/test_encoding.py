@@ -152,6 +152,14 @@ def test_a_shard_that_a_living_process_encodes_is_left_to_it_and_a_dead_ones_is_
     assert not list(folder.glob(".shard*"))
 
 
+def test_what_a_killed_process_had_begun_to_write_is_cleared_away(corpus, encoder, tmp_path):
+    encode_corpus(corpus, encoder, tmp_path / "store", shard=64, numbers=[0, 1])
+    left = tmp_path / "store" / ".shard-00002.f32.4711.part"
+    left.write_bytes(b"half a shard")
+    encode_corpus(corpus, encoder, tmp_path / "store", shard=64)
+    assert not list((tmp_path / "store").glob(".*"))
+
+
 @settings(max_examples=50, deadline=None)
 @given(arrays(np.float32, (5, 3), elements=st.floats(-1000, 1000, width=32)))
 def test_numbers_come_back_within_the_rounding_of_their_format(vectors):

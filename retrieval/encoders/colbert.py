@@ -9,19 +9,18 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from retrieval.batching import Budget, distinct, in_batches, pad, tokenize
+from retrieval.batching import distinct, in_batches, pad, tokenize
 from retrieval.colbert_files import ColbertFiles, Settings
 from retrieval.model_files import (
     check_length,
     check_sha256,
-    choose_device,
-    choose_dtype,
     find_model,
     has_weights,
     load_whole,
     sha256,
     tokenizer_hash,
 )
+from retrieval.running import Running
 from retrieval.threads import read_ahead
 from retrieval.types import Tokens
 
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
     import torch
 
 __all__ = ["ColBERT"]
-
-BATCH_TOKENS = {"cpu": 2048, "cuda": 65536, "mps": 8192}
 
 
 class ColBERT:
@@ -74,7 +71,7 @@ class ColBERT:
             attend_to_augmentation=attend_to_augmentation,
             skip_punctuation=skip_punctuation,
         )
-        self.dtype, self.batch_tokens, self.device = dtype, batch_tokens, device
+        self.dtype, self._running = dtype, Running(dtype, batch_tokens, device)
 
     def encode_queries(self, texts: Sequence[str]) -> Tokens:
         """Vectors float32 [tokens, token dimensions], packed; `query_length` of each where queries are augmented."""
@@ -111,13 +108,13 @@ class ColBERT:
             "doc_marker": about["doc_marker"],
             "skipped": self._tokenizer.convert_ids_to_tokens(self._skipped),
             "token_dimensions": self._files.width,
-            "dtype": str(self._dtype).removeprefix("torch."),
+            "dtype": str(self._running.dtype).removeprefix("torch."),
             "queries": {name: about[name] for name in queries},
         }
 
     def provenance(self) -> dict[str, Any]:
         """The contract, for the manifest, and the size of a batch."""
-        return {**self.contract(), **self._budget.about()}
+        return {**self.contract(), **self._running.budget.about()}
 
     def _documents(self, texts: Sequence[str]) -> Batch:
         found = self._tokens(texts, self._settings.doc_length, self._settings.doc_marker)
@@ -143,7 +140,7 @@ class ColBERT:
             return self._vectors(texts, filled[part])
 
         lengths = [len(ids) for ids in texts.kinds if ids]
-        for part, found in in_batches(encode, lengths, self._budget, self._device.type, what):
+        for part, found in in_batches(encode, lengths, self._running.budget, self._running.device.type, what):
             for i, of_text in zip(filled[part], found, strict=True):
                 vectors[offsets[i] : offsets[i + 1]] = of_text
         self._refuse_nan(texts, Tokens(vectors, offsets))
@@ -166,7 +163,9 @@ class ColBERT:
         ids, _ = pad([texts.kinds[i] for i in part], self._tokenizer.pad_token_id or 0)
         mask = np.arange(ids.shape[1]) < np.array([texts.attended[i] for i in part])[:, None]
         with torch.inference_mode():
-            states = self._project(torch.from_numpy(ids).to(self._device), torch.from_numpy(mask).to(self._device))
+            states = self._project(
+                torch.from_numpy(ids).to(self._running.device), torch.from_numpy(mask).to(self._running.device)
+            )
             found = torch.nn.functional.normalize(states.float(), dim=-1).cpu().numpy()
         return [line[: len(texts.kept[i])][texts.kept[i]] for line, i in zip(found, part, strict=True)]
 
@@ -230,7 +229,7 @@ class ColBERT:
     @cached_property
     def _project(self) -> Any:
         """Ids and mask [texts, tokens] to projected states; the model is loaded when first used."""
-        files, device, dtype = self._files, self._device, self._dtype
+        files, device, dtype = self._files, self._running.device, self._running.dtype
         check_sha256(has_weights(files.transformer) / "model.safetensors", self.sha256)
         layers = [layer.to(device, dtype) for layer in files.projections()]
         model = load_whole("AutoModel", files.transformer, dtype).to(device)
@@ -246,18 +245,6 @@ class ColBERT:
     @cached_property
     def _weights(self) -> str:
         return sha256(sorted(self._files.folder.rglob("*.safetensors")))
-
-    @cached_property
-    def _budget(self) -> Budget:
-        return Budget(self.batch_tokens or BATCH_TOKENS[self._device.type])
-
-    @property
-    def _device(self) -> torch.device:
-        return choose_device(self.device)
-
-    @property
-    def _dtype(self) -> torch.dtype:
-        return choose_dtype(self.dtype, self._device)
 
 
 @dataclass(frozen=True)

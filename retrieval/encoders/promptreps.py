@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from retrieval.batching import Budget, in_batches, pad
+from retrieval.batching import in_batches, pad
 from retrieval.chat_prompt import ChatPrompt, Rendered, prompt_file
 from retrieval.content_words import content_words, function_words
-from retrieval.model_files import check_sha256, choose_device, find_model, load_whole
+from retrieval.model_files import check_sha256, find_model, load_whole
+from retrieval.running import BATCH_TOKENS, Running
 from retrieval.sparse_model import SparseModel, refuse_no_terms
 from retrieval.types import Dense, Hybrid, Sparse
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["PromptReps"]
 
-BATCH_TOKENS = {"cpu": 1024, "cuda": 16384, "mps": 4096}
 WORDLESS = 10  # entries of the whole vocabulary that stand for a text without content words
 Entries = tuple[np.ndarray, np.ndarray]  # vocabulary ids and weights of a text
 
@@ -63,6 +63,7 @@ class PromptReps:
         self.query_prompt, self.doc_prompt = query_prompt, doc_prompt
         self.max_length, self.sparse_terms, self.normalize = max_length, sparse_terms, normalize
         self.dtype, self.batch_tokens, self.device = dtype, batch_tokens, device
+        self._running = Running(dtype, batch_tokens, device, {**BATCH_TOKENS, "cuda": 16384, "mps": 4096})
         self._last: tuple[str, tuple[str, ...], Hybrid] | None = None
 
     def encode_queries(self, texts: Sequence[str]) -> Hybrid:
@@ -95,7 +96,7 @@ class PromptReps:
 
     def provenance(self) -> dict[str, Any]:
         """The contract and the size of batches, for the manifest."""
-        return {**self.contract(), **self._budget.about()}
+        return {**self.contract(), **self._running.budget.about()}
 
     def _remembered(self, texts: Sequence[str], prompt: Rendered, what: str) -> Hybrid:
         """A dense and a sparse retriever side by side ask for the same queries: they are encoded once."""
@@ -121,8 +122,8 @@ class PromptReps:
 
         vectors = np.zeros((len(kinds), self._config.hidden_size), np.float32)
         entries: list[Entries] = [(np.empty(0, np.int32), np.empty(0, np.float32))] * len(kinds)
-        device, lengths = choose_device(self.device).type, [len(ids) for ids in tokens]
-        for part, (states, found) in in_batches(encode, lengths, self._budget, device, what):
+        device, lengths = self._running.device.type, [len(ids) for ids in tokens]
+        for part, (states, found) in in_batches(encode, lengths, self._running.budget, device, what):
             vectors[part] = states / np.linalg.norm(states, axis=1, keepdims=True) if self.normalize else states
             for i, one in zip(part, found, strict=True):
                 entries[i] = one
@@ -171,10 +172,6 @@ class PromptReps:
         return AutoConfig.from_pretrained(self._base.folder)
 
     @cached_property
-    def _budget(self) -> Budget:
-        return Budget(self.batch_tokens or BATCH_TOKENS[choose_device(self.device).type])
-
-    @cached_property
     def _query(self) -> Rendered:
         return self._prompt(self.query_prompt, "query")
 
@@ -193,7 +190,7 @@ class PromptReps:
 
         folder = self._base.folder
         check_sha256(folder / "model.safetensors", self.sha256)
-        device = choose_device(self.device)
+        device = self._running.device
         model = load_whole("AutoModelForCausalLM", folder, self._base.torch_dtype).to(device)
         here = threading.local()  # a processor reads a batch per core at a time
 

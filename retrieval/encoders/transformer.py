@@ -12,18 +12,17 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from retrieval.adapters import adapted, adapter_hash, learns_prompt, sharing, virtual_tokens
-from retrieval.batching import Budget, distinct, in_batches, pad, tokenize
+from retrieval.batching import distinct, in_batches, pad, tokenize
 from retrieval.compiled import chosen
 from retrieval.model_files import (
     MINILM,
     PACKAGED,
     check_sha256,
-    choose_device,
-    choose_dtype,
     find_model,
     sha256,
     tokenizer_hash,
 )
+from retrieval.running import Running
 from retrieval.threads import read_ahead
 from retrieval.types import Dense, Pooling
 
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Transformer"]
 
-BATCH_TOKENS = {"cpu": 1024, "cuda": 65536, "mps": 8192}
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 OF_QUERIES = ("query_prompt", "instruction")  # settings that no document depends on
 
@@ -96,6 +94,7 @@ class Transformer:
             instruction=instruction,
         )
         self.dtype, self.batch_tokens, self.device = dtype, batch_tokens, device
+        self._running = Running(dtype, batch_tokens, device)
         chosen("attention", attention, Literal["padded", "packed"])
         self.attention, self.compiled, self.append_eos = attention, compiled, append_eos
         self.adapter, self.query_adapter = adapter, query_adapter
@@ -142,7 +141,12 @@ class Transformer:
 
     def provenance(self) -> dict[str, Any]:
         """The contract, and what changes the last bits of a vector, for the manifest."""
-        return {**self.contract(), **self._budget.about(), "attention": self.attention, "compiled": self.compiled}
+        return {
+            **self.contract(),
+            **self._running.budget.about(),
+            "attention": self.attention,
+            "compiled": self.compiled,
+        }
 
     def trainable(self) -> BiEncoder:
         """A new float32 copy from the model's files, for a trainer to change. Raises ValueError for soft prompts."""
@@ -154,13 +158,15 @@ class Transformer:
         """The same encoder with the model that a trainer wrote; prompts and the like are in its folder."""
         prompt, instruction = self.chosen["query_prompt"], self.chosen["instruction"]
         placed = {"query_prompt": prompt, "instruction": instruction} if prompt and instruction else {}
-        return Transformer(str(folder), **self._running(), **placed)
+        return Transformer(str(folder), **self._run_as(), **placed)
 
     @classmethod
     def of(cls, bi_encoder: BiEncoder, like: Transformer) -> Transformer:
         """An encoder around a copy of a model in memory, which encodes as another one does."""
         encoder = cls("in memory", dtype=like.dtype, batch_tokens=like.batch_tokens, device=like.device)
-        encoder.__dict__["bi_encoder"] = copy.deepcopy(bi_encoder).to(encoder._device, encoder._dtype).eval()
+        encoder.__dict__["bi_encoder"] = (
+            copy.deepcopy(bi_encoder).to(encoder._running.device, encoder._running.dtype).eval()
+        )
         return encoder
 
     @cached_property
@@ -171,18 +177,18 @@ class Transformer:
     @cached_property
     def bi_encoder(self) -> BiEncoder:
         """The model, loaded when first used."""
-        model = self._load(self._dtype)
+        model = self._load(self._running.dtype)
         if self.attention == "packed":
             self._pack(model)
         if self.query_adapter:
             self._wear_for_queries(model)
         if self.compiled:
-            frozen = {"options": {"freezing": True}} if self._device.type == "cpu" else {}
+            frozen = {"options": {"freezing": True}} if self._running.device.type == "cpu" else {}
             for queries in (False, True):
                 model.side(queries).compile(dynamic=True, **frozen)
         return model
 
-    def _running(self) -> dict[str, Any]:
+    def _run_as(self) -> dict[str, Any]:
         names = ("dtype", "batch_tokens", "device", "attention", "compiled")
         return {name: getattr(self, name) for name in names}
 
@@ -200,7 +206,7 @@ class Transformer:
             model.settings.prompt()  # one without a place is an error before anything is encoded
         if self.adapter:
             model.transformer = adapted(model.transformer, self.adapter, merge=not learns_prompt(self.adapter))
-        return model.to(self._device, dtype)
+        return model.to(self._running.device, dtype)
 
     def _pack(self, model: BiEncoder) -> None:
         from retrieval.packing import pack_attention
@@ -214,25 +220,13 @@ class Transformer:
         if virtual_tokens(model.transformer):
             raise ValueError(f"query_adapter: {self.adapter} is a soft prompt, over which no other adapter is worn")
         worn = adapted(sharing(model.transformer), self.query_adapter or "", merge=False)
-        model.query_transformer = worn.to(self._device, self._dtype)
+        model.query_transformer = worn.to(self._running.device, self._running.dtype)
 
     @cached_property
     def _weights(self) -> str:
         if self.model == "in memory":
             return "in memory"
         return sha256(sorted(self.folder.rglob("*.safetensors")))
-
-    @cached_property
-    def _budget(self) -> Budget:
-        return Budget(self.batch_tokens or BATCH_TOKENS[self._device.type])
-
-    @property
-    def _device(self) -> torch.device:
-        return choose_device(self.device)
-
-    @property
-    def _dtype(self) -> torch.dtype:
-        return choose_dtype(self.dtype, self._device)
 
     def _read(
         self, texts: Sequence[str], prompts: Sequence[str], queries: bool = False, tokenizer: Any = None
@@ -262,7 +256,7 @@ class Transformer:
 
         lengths = [len(ids) + virtual for ids in read.tokens]
         what = "queries" if queries else "documents"
-        for part, found in in_batches(encode, lengths, self._budget, self._device.type, what):
+        for part, found in in_batches(encode, lengths, self._running.budget, self._running.device.type, what):
             vectors[part] = found
         if not np.isfinite(vectors).all():
             text = next(t for t, i in zip(read.texts, read.places, strict=True) if not np.isfinite(vectors[i]).all())
@@ -273,15 +267,17 @@ class Transformer:
         import torch
 
         model = self.bi_encoder
-        left_out = torch.from_numpy(skipped).to(self._device) if skipped.any() else None
+        left_out = torch.from_numpy(skipped).to(self._running.device) if skipped.any() else None
         if self.attention == "packed":
             from retrieval.packing import packed_states
 
-            states, mask = packed_states(model.side(queries), tokens, self._device)
+            states, mask = packed_states(model.side(queries), tokens, self._running.device)
             return model.finish(states, mask, left_out).cpu().numpy()
         # behind virtual tokens, padding would move a text away from them
         side = "right" if virtual_tokens(model.side(queries)) else model.tokenizer.padding_side
-        ids, mask = (torch.from_numpy(a).to(self._device) for a in pad(tokens, model.tokenizer.pad_token_id, side))
+        ids, mask = (
+            torch.from_numpy(a).to(self._running.device) for a in pad(tokens, model.tokenizer.pad_token_id, side)
+        )
         batch = {"input_ids": ids, "attention_mask": mask}
         return model(batch if left_out is None else batch | {"skipped": left_out}, queries).cpu().numpy()
 

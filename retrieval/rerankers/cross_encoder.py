@@ -6,16 +6,14 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from retrieval.batching import Budget, distinct, in_batches, pad
+from retrieval.batching import distinct, in_batches, pad
 from retrieval.model_files import (
     check_length,
     check_sha256,
-    choose_device,
-    choose_dtype,
     find_model,
     has_weights,
     load_whole,
@@ -23,13 +21,10 @@ from retrieval.model_files import (
     token_limit,
     tokenizer_hash,
 )
-
-if TYPE_CHECKING:
-    import torch
+from retrieval.running import Running
 
 __all__ = ["CrossEncoder"]
 
-BATCH_TOKENS = {"cpu": 1024, "cuda": 65536, "mps": 8192}
 TOKENIZED = 1024  # pairs at a time
 
 
@@ -65,7 +60,7 @@ class CrossEncoder:
         `sha256` is checked against model.safetensors; `revision` is one of the hub's.
         """
         self.model, self.max_length, self.dtype = model, max_length, dtype
-        self.batch_tokens, self.device, self.revision, self.sha256 = batch_tokens, device, revision, sha256
+        self.revision, self.sha256, self._running = revision, sha256, Running(dtype, batch_tokens, device)
         self.truncated_pairs = self.scored_pairs = 0  # of all so far
 
     def score(self, pairs: Iterable[tuple[str, str]]) -> np.ndarray:
@@ -82,7 +77,7 @@ class CrossEncoder:
                 return self._forward([kinds[i] for i in part])
 
         lengths = [len(kind) // 2 for kind in kinds]
-        for part, given in in_batches(encode, lengths, self._budget, self._device.type, "pairs"):
+        for part, given in in_batches(encode, lengths, self._running.budget, self._running.device.type, "pairs"):
             scores[part] = given
         found = scores[places] if pairs else scores
         if not np.isfinite(found).all():
@@ -109,7 +104,7 @@ class CrossEncoder:
     def provenance(self) -> dict[str, Any]:
         """The contract, the size of batches, and how many pairs were scored and cut, for the manifest."""
         counts = {"scored pairs": self.scored_pairs, "truncated pairs": self.truncated_pairs}
-        return {**self.contract(), **self._budget.about(), **counts}
+        return {**self.contract(), **self._running.budget.about(), **counts}
 
     @cached_property
     def _folder(self) -> Path:
@@ -120,14 +115,6 @@ class CrossEncoder:
         return sha256(sorted(self._folder.glob("*.safetensors")))
 
     @cached_property
-    def _budget(self) -> Budget:
-        return Budget(self.batch_tokens or BATCH_TOKENS[self._device.type])
-
-    @property
-    def _device(self) -> torch.device:
-        return choose_device(self.device)
-
-    @cached_property
     def _loaded(self) -> _Loaded:
         """Model and tokenizer, loaded when first used. Raises ValueError for a model that is no such classifier."""
         from transformers import AutoTokenizer
@@ -136,7 +123,7 @@ class CrossEncoder:
         check_sha256(folder / "model.safetensors", self.sha256)
         _refuse_more(folder)
         kind = "AutoModelForSequenceClassification"
-        model = load_whole(kind, folder, choose_dtype(self.dtype, self._device), pooler=True).to(self._device)
+        model = load_whole(kind, folder, self._running.dtype, pooler=True).to(self._running.device)
         if model.config.num_labels not in (1, 2):
             raise ValueError(f"{self.model} has {model.config.num_labels} labels; a reranker has 1 or 2")
         tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -193,7 +180,7 @@ class CrossEncoder:
         if "token_type_ids" in tokenizer.model_input_names:
             types = [kind[half:] for kind, half in zip(kinds, halves, strict=True)]
             inputs["token_type_ids"] = pad(types, tokenizer.pad_token_type_id, side)[0]
-        batch = {name: torch.from_numpy(value).to(self._device) for name, value in inputs.items()}
+        batch = {name: torch.from_numpy(value).to(self._running.device) for name, value in inputs.items()}
         logits = model(**batch).logits.float().cpu().numpy()
         return logits[:, 0] if logits.shape[1] == 1 else logits[:, 1] - logits[:, 0]
 
