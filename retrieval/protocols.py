@@ -12,6 +12,7 @@ import pyarrow as pa
 from retrieval.collection import Collection
 from retrieval.corpus import Corpus
 from retrieval.explanation import Explanation
+from retrieval.sampling import Request
 from retrieval.types import Feedback, Generation, Queries, Representations, Run, Terms
 
 __all__ = [
@@ -30,6 +31,8 @@ __all__ = [
     "Reranker",
     "Retriever",
     "SavedIndex",
+    "TextReader",
+    "Writer",
 ]
 
 
@@ -42,6 +45,11 @@ COUNTED = (
     "zero vectors",
     "generations",
     "failed generations",
+    "model calls",
+    "cache hits",
+    "tokens in",
+    "tokens out",
+    "generation seconds",
     "malformed orders",
 )
 
@@ -127,6 +135,14 @@ class FeedbackSource(Protocol):
 
 
 @runtime_checkable
+class TextReader(Protocol):
+    """A retriever that reads texts from outside its corpus as it reads documents."""
+
+    def read(self, queries: Queries, run: Run, texts: Sequence[str]) -> tuple[Queries, Feedback]:
+        """As `feedback`, of documents with these texts, row by row of `run.docs`."""
+
+
+@runtime_checkable
 class Explainer(Protocol):
     """A retriever that can say what made its scores."""
 
@@ -144,10 +160,29 @@ class Reformulator(Protocol):
 
 
 class Generator(Protocol):
-    """A language model."""
+    """A language model.
 
-    def generate(self, requests: Sequence[Mapping[str, Any]]) -> list[Generation]:
-        """One Generation per request (prompt or messages, sampling parameters, seed), in order."""
+    One whose answers are kept in the store has a `contract()`: model, revision, back end and its version, template, as
+    plain values, all that determines an answer besides the request.
+    """
+
+    def generate(self, requests: Sequence[Request]) -> Iterable[tuple[int, Generation]]:
+        """The place of each request and its answer, as each is done, in any order.
+
+        An answer that could not be had is a Generation with a `failure`; nothing is left out.
+        """
+
+
+class Writer(Protocol):
+    """Writes texts for queries: a passage that would answer, keywords, other wordings. What they do is another's part.
+
+    It may have a `join()`, the Reformulator with which its paper puts them to the query, and a `provenance()`.
+    """
+
+    needs: Sequence[str]  # of Feedback: "texts"; empty where it needs no first pass
+
+    def write(self, queries: Queries, feedback: Feedback | None) -> list[list[str]]:
+        """The texts of each query, in order; none where writing failed and a fallback says so."""
 
 
 class Reranker(Protocol):

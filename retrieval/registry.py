@@ -30,6 +30,7 @@ FOLDERS: dict[type, str] = {
     protocols.ListReranker: "retrieval.rerankers",
     protocols.Generator: "retrieval.generators",
     protocols.Reformulator: "prf",
+    protocols.Writer: "prf.writers",
     protocols.Loss: "training.losses",
     protocols.Regulariser: "training.regularisers",
 }

@@ -27,13 +27,13 @@ def value(text):
 
 def ordering(request):
     """Orders the passages of a listwise prompt by value."""
-    shown = PASSAGE.findall(request["messages"][-1]["content"])
+    shown = PASSAGE.findall(request.messages[-1]["content"])
     return " > ".join(f"[{number}]" for number, text in sorted(shown, key=lambda one: -value(one[1])))
 
 
 def comparing(request):
     """Names the passage of a duo prompt that has the higher value."""
-    content = request["messages"][-1]["content"]
+    content = request.messages[-1]["content"]
     a, b = (value(re.search(f"Passage {letter}: (.*)", content)[1]) for letter in "AB")
     return "A" if a > b else "B"
 
@@ -47,7 +47,7 @@ class Rule:
     def generate(self, requests):
         self.calls.append(list(requests))
         answers = [self.rule(request) for request in requests]
-        return [one if isinstance(one, Generation) else Generation(one, 10, 2) for one in answers]
+        return enumerate(one if isinstance(one, Generation) else Generation(one, 10, 2) for one in answers)
 
 
 def texts(*values):
@@ -104,13 +104,13 @@ def test_a_request_carries_messages_and_how_to_sample():
     model = Rule(ordering)
     Listwise(model, max_tokens=99, seed=5).orders(["which one"], [texts(1, 2)])
     ((request,),) = model.calls
-    assert {key: request[key] for key in ("max_tokens", "temperature", "seed")} == {
+    assert {key: getattr(request.sampling, key) for key in ("max_tokens", "temperature", "seed")} == {
         "max_tokens": 99,
         "temperature": 0.0,
         "seed": 5,
     }
-    assert [one["role"] for one in request["messages"]] == ["system", "user"]
-    assert request["messages"][1]["content"].count("which one") == 2
+    assert [one["role"] for one in request.messages] == ["system", "user"]
+    assert request.messages[1]["content"].count("which one") == 2
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_a_failure_raises_unless_a_fallback_is_named_and_is_then_counted(answer)
 
 def test_a_failed_window_stays_and_the_others_are_ordered():
     def rule(request):
-        return failing(request) if "number 9" in request["messages"][-1]["content"] else ordering(request)
+        return failing(request) if "number 9" in request.messages[-1]["content"] else ordering(request)
 
     reranker = Listwise(Rule(rule), window=2, stride=1, fallback="keep")
     assert reranker.orders(["q", "q"], [texts(9, 1, 2), texts(3, 4)]) == [[0, 2, 1], [1, 0]]
@@ -154,7 +154,7 @@ def test_texts_are_cut_to_words_and_counted():
     reranker = Listwise(model, words=3)
     reranker.orders(["q"], [["one two\nthree four", "five six seven"]])
     ((request,),) = model.calls
-    assert PASSAGE.findall(request["messages"][-1]["content"]) == [("1", "one two three"), ("2", "five six seven")]
+    assert PASSAGE.findall(request.messages[-1]["content"]) == [("1", "one two three"), ("2", "five six seven")]
     assert reranker.provenance()["truncated passages"] == 1
 
 
@@ -204,7 +204,7 @@ def test_a_comparison_that_failed_raises_unless_it_may_be_a_draw():
         Duo(Rule(failing)).orders(["q"], [texts(1, 2)])
 
     def rule(request):
-        asked = request["messages"][-1]["content"]
+        asked = request.messages[-1]["content"]
         return failing(request) if asked.index("number 1") < asked.index("number 2") else comparing(request)
 
     reranker = Duo(Rule(rule), fallback="draw")
@@ -243,7 +243,7 @@ def test_a_prompt_of_ones_own_is_asked_and_named(tmp_path):
     reranker = Listwise(model, prompt=path)
     assert reranker.orders(["q {passages}"], [texts(1, 2)]) == [[1, 0]]
     ((request,),) = model.calls
-    assert request["messages"][0]["content"] == "For q {passages}, sort:\n[1] text number 1\n[2] text number 2"
+    assert request.messages[0]["content"] == "For q {passages}, sort:\n[1] text number 1\n[2] text number 2"
     assert reranker.contract()["prompt"] == "mine 3"
     assert reranker.contract()["prompt sha256"] != Listwise(model).contract()["prompt sha256"]
 

@@ -1,1 +1,1 @@
-"""One generator a file; the file's name is its `type` in a recipe."""
+"""One language model back end a file; the file's name is its `type` in a recipe."""

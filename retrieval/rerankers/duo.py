@@ -13,6 +13,7 @@ import numpy as np
 from retrieval.asking import Asker, cut_words
 from retrieval.chat_prompt import MessagePrompt, prompt_file
 from retrieval.protocols import Generator
+from retrieval.sampling import Sampling
 
 __all__ = ["Duo"]
 
@@ -49,7 +50,7 @@ class Duo:
             raise ValueError(f'fallback is "draw" or None, not {fallback!r}')
         self.generator, self.words = generator, words
         self.prompt = MessagePrompt.read(prompt_file("retrieval.rerankers", "duo", prompt), ("query", "a", "b"))
-        self.asker = Asker(generator, max_tokens, seed, fallback)
+        self.asker = Asker(generator, Sampling(max_tokens, seed=seed), fallback)
         self.truncated = 0
 
     def orders(self, queries: Sequence[str], lists: Sequence[Sequence[str]]) -> list[Sequence[int]]:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from retrieval.asking import Asker, cut_words
 from retrieval.chat_prompt import MessagePrompt, prompt_file
 from retrieval.protocols import Generator
+from retrieval.sampling import Sampling
 
 __all__ = ["Listwise"]
 
@@ -50,7 +51,7 @@ class Listwise:
         self.generator, self.window, self.stride, self.words = generator, window, stride, words
         file = prompt_file("retrieval.rerankers", "listwise", prompt)
         self.prompt = MessagePrompt.read(file, ("query", "passages"), ("count",))
-        self.asker = Asker(generator, max_tokens, seed, fallback)
+        self.asker = Asker(generator, Sampling(max_tokens, seed=seed), fallback)
         self.malformed = self.truncated = 0
 
     def orders(self, queries: Sequence[str], lists: Sequence[Sequence[str]]) -> list[Sequence[int]]:

@@ -1,0 +1,55 @@
+"""What a language model is asked for: a prompt and how to sample from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+__all__ = ["Request", "Sampling"]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are chosen. Temperature 0 takes the likeliest, and the seed then has no part in it."""
+
+    max_tokens: int = 256  # at most, of an answer
+    temperature: float = 0.0
+    top_p: float = 1.0  # the likeliest tokens that together have this probability
+    top_k: int | None = None  # so many of the likeliest
+    repetition_penalty: float = 1.0
+    stop: Sequence[str] = ()  # the answer ends before the first of these
+    seed: int = 0
+    logprobs: bool = False  # of the tokens of the answer, natural logarithms
+
+    def __post_init__(self) -> None:
+        if self.max_tokens < 1 or (self.top_k is not None and self.top_k < 1):
+            raise ValueError(f"max_tokens and top_k are at least 1, not {self.max_tokens} and {self.top_k}")
+        if self.temperature < 0 or not 0 < self.top_p <= 1 or self.repetition_penalty <= 0:
+            raise ValueError(
+                "temperature is 0 or more, top_p in (0, 1] and repetition_penalty above 0, "
+                f"not {self.temperature}, {self.top_p} and {self.repetition_penalty}"
+            )
+        object.__setattr__(self, "stop", tuple(self.stop))
+
+
+@dataclass(frozen=True)
+class Request:
+    """One answer that is asked of a model, by the turns of a chat or by a text to go on with.
+
+    `sample` counts the answers to the same prompt: each has random numbers of its own, made of seed and sample.
+    """
+
+    messages: Sequence[Mapping[str, str]] | None = None  # {"role": ..., "content": ...}
+    prompt: str | None = None
+    sampling: Sampling = Sampling()
+    sample: int = 0
+
+    def __post_init__(self) -> None:
+        if (self.messages is None) == (self.prompt is None):
+            raise ValueError("a request has either messages or a prompt")
+
+    def about(self) -> dict[str, Any]:
+        """Plain values: all that determines the answer of a given model."""
+        asked = {"prompt": self.prompt} if self.messages is None else {"messages": [dict(one) for one in self.messages]}
+        return {**asked, **asdict(self.sampling), "stop": list(self.sampling.stop), "sample": self.sample}
