@@ -31,23 +31,31 @@ class Asker:
     def __init__(self, generator: Generator, sampling: Sampling, fallback: str | None = None):
         """`fallback` is the caller's name for what stands in for a failure; None lets the first one raise."""
         self.generator, self.sampling, self.fallback = generator, sampling, fallback
-        self.generations = self.failed = self.calls = self.hits = self.tokens_in = self.tokens_out = 0
+        self.generations = self.failed = self.cut = self.calls = self.hits = self.tokens_in = self.tokens_out = 0
         self.seconds = 0.0
 
     def ask(
-        self, chats: Sequence[Chat], read: Callable[[int, str], Answer | None], fix: str, samples: int = 1
+        self,
+        chats: Sequence[Chat],
+        read: Callable[[int, str], Answer | None],
+        fix: str,
+        samples: int = 1,
+        thoughts: bool = False,
     ) -> list[Answer | None]:
         """What `read` finds in the answer to each chat (its place, the text), None for a failure.
 
         With several `samples`, those of a chat stand together: sample s of chat i at i * samples + s, which is the
-        place that `read` is given. Raises ValueError for a failure where there is no fallback; answers are kept before.
+        place that `read` is given. It reads what follows a model's thoughts, or with `thoughts` all of it. Raises
+        ValueError for a failure where there is no fallback; answers are kept before.
         """
         requests = [Request(chat, None, self.sampling, sample) for chat in chats for sample in range(samples)]
         generations = self._answered(requests)
         answers = [
-            read(place, answer_of(one.text)) if one.failure is None else None for place, one in enumerate(generations)
+            read(place, one.text if thoughts else answer_of(one.text)) if one.failure is None else None
+            for place, one in enumerate(generations)
         ]
         self.generations += len(answers)
+        self.cut += sum(one.failure is None and one.finish_reason == "length" for one in generations)
         self.failed += sum(answer is None for answer in answers)
         failed = next((one for one, answer in zip(generations, answers, strict=True) if answer is None), None)
         if failed and self.fallback is None:
@@ -60,6 +68,7 @@ class Asker:
         return {
             "generations": self.generations,
             "failed generations": self.failed,
+            "cut generations": self.cut,
             "model calls": self.calls,
             "cache hits": self.hits,
             "tokens in": self.tokens_in,
@@ -112,8 +121,9 @@ class Asker:
 
 
 def answer_of(text: str) -> str:
-    """What follows the thoughts of a model that writes them down."""
-    return text.rpartition("</think>")[2].strip()
+    """What follows the thoughts of a model that writes them down; nothing where they did not come to an end."""
+    _, closed, answer = text.rpartition("</think>")
+    return "" if not closed and answer.lstrip().startswith("<think>") else answer.strip()
 
 
 def cut_words(text: str, words: int | None) -> tuple[str, bool]:

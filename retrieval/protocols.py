@@ -45,6 +45,7 @@ COUNTED = (
     "zero vectors",
     "generations",
     "failed generations",
+    "cut generations",
     "model calls",
     "cache hits",
     "tokens in",
