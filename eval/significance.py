@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from eval.measures import Evaluation
 
-__all__ = ["PairedTest", "paired_t"]
+__all__ = ["PairedTest", "holm", "paired_t"]
 
 _SAME = 1e-12  # values closer than this differ by rounding only
 
@@ -48,6 +49,15 @@ def paired_t(a: Evaluation, b: Evaluation, measure: str) -> PairedTest:
     result = PairedTest(float(gaps.mean()), len(gaps), wins, len(gaps) - wins - losses, losses)
     untested = _untestable(gaps)
     return replace(result, untested=untested) if untested else replace(result, **_student(first, second))
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """The p-values of a family of tests, adjusted so that none is found by trying many. Holm (1979)."""
+    order = np.argsort(p, kind="stable")
+    steps = np.asarray(p, float)[order] * np.arange(len(p), 0, -1)
+    adjusted = np.empty(len(p))
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1)
+    return adjusted.tolist()
 
 
 def _values(evaluation: Evaluation, measure: str) -> np.ndarray:

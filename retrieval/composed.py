@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import inspect
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from retrieval.corpus import Corpus
 from retrieval.protocols import COUNTED, FeedbackSource, Retriever
 from retrieval.types import Feedback, Queries, Run
 
-__all__ = ["content", "found", "name", "open_all", "provenance", "reads", "refuse_foreign", "settings"]
+__all__ = ["content", "found", "name", "open_all", "picking", "provenance", "reads", "refuse_foreign", "settings"]
 
 _CARRIED = (("representations", "encoder"), ("terms", "analyzer"))  # what queries may carry, and what makes it
 
@@ -69,6 +71,11 @@ def content(retrievers: Sequence[Retriever], corpus: Corpus, queries: Queries, r
     source = next((one for one in retrievers if isinstance(one, FeedbackSource)), None)
     own, shown = source.feedback(queries, run) if source else (queries, Feedback(run))
     return own, replace(shown, texts=shown.texts or corpus.texts)
+
+
+def picking(texts: Sequence[str]) -> Callable[[np.ndarray], list[str]]:
+    """A handle on texts, as Feedback has it."""
+    return lambda rows: [texts[row] for row in rows.tolist()]
 
 
 def provenance(parts: Mapping[str, Any]) -> dict[str, Any]:

@@ -234,6 +234,12 @@ class Terms:
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
+    def counts(self, rows: Sequence[int] | np.ndarray) -> list[Mapping[str, float]]:
+        """How often each term stands in each of these texts."""
+        words = self.terms.to_pylist()
+        spans = [self.ids[self.offsets[row] : self.offsets[row + 1]].tolist() for row in rows]
+        return [Counter(words[i] for i in span) for span in spans]
+
     def lists(self) -> list[list[str]]:
         """The terms of each text as strings."""
         words = self.terms.to_pylist()
@@ -295,6 +301,7 @@ class TermStatistics:
     idf: Callable[
         [Sequence[str]], np.ndarray
     ]  # -> float64 [n], the weight its retriever gives a term of its own accord
+    shares: Callable[[Sequence[str]], np.ndarray] | None = None  # -> float64 [n], of all terms of the collection
 
 
 @dataclass(frozen=True, eq=False)
@@ -309,7 +316,8 @@ class Feedback:
     texts: Callable[[np.ndarray], list[str]] | None = None
     terms: Callable[[np.ndarray], Sequence[Mapping[str, float]]] | None = None  # term -> how often, or how heavy
     vectors: Callable[[np.ndarray], np.ndarray] | None = None  # -> float32 [n, dimensions]
-    statistics: TermStatistics | None = None  # of the collection that is searched, where there are terms
+    tokens: Callable[[np.ndarray], tuple[Tokens, Sequence[str]]] | None = None  # -> vectors, and the token of each
+    statistics: TermStatistics | None = None  # of the collection that is searched, where there are terms or tokens
 
 
 @dataclass(frozen=True)

@@ -160,9 +160,13 @@ def test_provenance_is_that_of_both_and_adds_what_was_truncated(opened):
     assert both == {"source": source, "retriever": other, "truncated queries": 5}
 
 
-def test_a_first_pass_of_no_documents_is_refused():
-    with pytest.raises(ValueError, match="depth is 0; the first pass needs at least 1 document"):
-        FeedbackRetriever(Source(), Wish(), depth=0)
+def test_a_depth_of_0_is_the_plain_retriever(opened):
+    source, other = Source(), Counting("other")
+    plain = opened(source, Wish(), other, depth=0).retrieve(QUERIES, 3)
+    assert plain.to_dict() == other.retrieve(QUERIES, 3).to_dict() and plain.name == "other"
+    assert [call for call in source.calls if call != "open"] == []
+    with pytest.raises(ValueError, match="depth is -1; it is how many documents the first pass finds"):
+        FeedbackRetriever(Source(), Wish(), depth=-1)
 
 
 def test_a_recipe_finds_it_by_its_file():

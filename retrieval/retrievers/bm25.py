@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from retrieval.analyzers.english import English
 from retrieval.array_files import ArrayFiles, writing
+from retrieval.composed import picking
 from retrieval.corpus import Corpus
 from retrieval.explanation import Explanation, FieldLengths, QueryTerm, picked, postings
 from retrieval.indexes.inverted import Inverted
@@ -82,6 +83,12 @@ class BM25:
         found = Feedback(run, self.corpus.texts, self.terms.document_terms, statistics=self.statistics)
         return replace(queries, terms=self._counted(queries)), found
 
+    def read(self, queries: Queries, run: Run, texts: Sequence[str]) -> tuple[Queries, Feedback]:
+        """The queries as counts of terms, and these texts and their terms as the documents of a run of their own."""
+        analysed = self.analyzer.analyze(pa.array(texts, pa.large_string()))
+        found = Feedback(run, picking(texts), analysed.counts, statistics=self.statistics)
+        return replace(queries, terms=self._counted(queries)), found
+
     def explain(self, queries: Queries, rows: np.ndarray) -> Explanation:
         """What each term of the one query gives to these documents, once per field; the impacts are the index's."""
         (asked,) = self._counted(queries)
@@ -106,8 +113,14 @@ class BM25:
             numbers = self.terms.numbers(pa.array(terms, pa.large_string()))
             return np.where(numbers < 0, 0, self.terms.document_frequencies[numbers])
 
+        def shares(terms: Sequence[str]) -> np.ndarray:
+            numbers = self.terms.numbers(pa.array(terms, pa.large_string()))
+            return self.terms.occurrences(numbers) / max(1, self.terms.lengths.sum(dtype=np.int64))
+
         documents = self.terms.holding()
-        return TermStatistics(documents, frequencies, lambda terms: self.weights.idf(frequencies(terms), documents))
+        return TermStatistics(
+            documents, frequencies, lambda terms: self.weights.idf(frequencies(terms), documents), shares
+        )
 
     @property
     def mean_length(self) -> float:

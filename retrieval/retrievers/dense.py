@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from retrieval.composed import picking
 from retrieval.corpus import Corpus
 from retrieval.encoding import dense, encode_corpus, open_store
 from retrieval.number_formats import Number
 from retrieval.protocols import COUNTED, Encoder, Index, SavedIndex
 from retrieval.shards import key
+from retrieval.token_feedback import TokenFeedback
 from retrieval.token_vectors import TokenStore
 from retrieval.types import Feedback, Queries, Representations, Run
 from retrieval.vectors import VectorStore
@@ -43,6 +47,8 @@ class DenseRetriever:
         if not isinstance(store, VectorStore | TokenStore):
             raise ValueError(f"{place} holds sparse vectors, which the retriever `sparse` searches")
         self.corpus, self.store = corpus, store.expect(corpus, contract, self.dtype)
+        known = isinstance(store, TokenStore) and hasattr(self.encoder, "token_ids")
+        self.tokens = TokenFeedback(corpus, store, self.encoder, folder / "tokens" / name) if known else None
         self.index = copy.copy(self.index)  # a recipe may share one between retrievers; each searches its own vectors
         if isinstance(self.index, SavedIndex):
             self.index.open(self.store, corpus.ids.rank, folder / "indexes" / key(corpus, contract, store.dtype))
@@ -55,9 +61,23 @@ class DenseRetriever:
         return Run(queries.ids, self.corpus.ids, *self.index.search(found, k), "dense")
 
     def feedback(self, queries: Queries, run: Run) -> tuple[Queries, Feedback]:
-        """The queries with their vectors, and a handle on texts and vectors of what was found."""
-        vectors = self.store.rows if isinstance(self.store, VectorStore) else None
-        return self._encoded(queries), Feedback(run, texts=self.corpus.texts, vectors=vectors)
+        """The queries with their vectors, and a handle on texts and vectors, or token vectors, of what was found."""
+        own, shown = self._encoded(queries), Feedback(run, texts=self.corpus.texts)
+        if isinstance(self.store, VectorStore):
+            return own, replace(shown, vectors=self.store.rows)
+        if self.tokens is None:
+            return own, shown
+        return own, replace(shown, tokens=self.tokens.of, statistics=self.tokens.statistics)
+
+    def read(self, queries: Queries, run: Run, texts: Sequence[str]) -> tuple[Queries, Feedback]:
+        """The queries with their vectors, and these texts, encoded as documents when their vectors are asked for."""
+
+        @cache
+        def encoded() -> Any:
+            return dense(self.encoder.encode_docs(texts))
+
+        vectors = (lambda rows: encoded().vectors[rows]) if isinstance(self.store, VectorStore) else None
+        return self._encoded(queries), Feedback(run, texts=picking(texts), vectors=vectors)
 
     def provenance(self) -> dict[str, Any]:
         """What the vectors and the index are, for the manifest."""

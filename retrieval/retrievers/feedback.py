@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from retrieval.composed import provenance
+from retrieval.composed import provenance, refuse_foreign
 from retrieval.corpus import Corpus
 from retrieval.explanation import Explanation, FeedbackDocument, FeedbackPass, inexplicable
 from retrieval.protocols import Explainer, FeedbackSource, Reformulator, Retriever
@@ -17,18 +17,27 @@ from retrieval.types import Feedback, Queries, Run
 
 __all__ = ["FeedbackRetriever"]
 
+# Which retrievers have it of their documents, and which search with it.
+HAVE = {
+    "texts": "bm25, dense or sparse",
+    "terms": "bm25 or sparse",
+    "vectors": "dense with an encoder of one vector a text",
+    "tokens": "dense with the encoder colbert",
+}
+SEARCH = {"terms": "bm25 or sparse", "representations": "dense"}
+
 
 class FeedbackRetriever:
     """Feedback = source x model x retriever: where documents come from, how they change the query, what searches."""
 
     def __init__(self, source: Retriever, model: Reformulator, retriever: Retriever | None = None, depth: int = 50):
-        """`depth` is of the first pass; `retriever` None searches with the source.
+        """`depth` is of the first pass, 0 for none; `retriever` None searches with the source.
 
         Raises ValueError for a source that has no feedback(), and for a retriever that does not read what the model
         writes.
         """
-        if depth < 1:
-            raise ValueError(f"depth is {depth}; the first pass needs at least 1 document")
+        if depth < 0:
+            raise ValueError(f"depth is {depth}; it is how many documents the first pass finds, 0 for no feedback")
         _refuse_unread(model, retriever or source)
         _refuse_other_terms(source, retriever or source)
         self.documents = _source(source)
@@ -43,8 +52,13 @@ class FeedbackRetriever:
 
     def retrieve(self, queries: Queries, k: int) -> Run:
         """The second pass. Raises ValueError, before it, where the source lacks what the model needs."""
+        if self.depth == 0:
+            return self.retriever.retrieve(queries, k)
         own, feedback = self._first_pass(queries)
-        found = self.retriever.retrieve(self.model.reformulate(own, feedback), k)
+        moved = self.model.reformulate(own, feedback)
+        if "vectors" in self.model.needs:
+            refuse_foreign([self.source, self.retriever], moved)
+        found = self.retriever.retrieve(moved, k)
         return replace(found, name=self._name(feedback.run, found))
 
     def feedback(self, queries: Queries, run: Run) -> tuple[Queries, Feedback]:
@@ -69,9 +83,11 @@ class FeedbackRetriever:
         return replace(explanation, passes=(made, *explanation.passes))
 
     def provenance(self) -> dict[str, Any]:
-        """What source and retriever are, for the manifest; the count of what was truncated is of both."""
-        parts = {"source": self.source}
-        return provenance(parts if self.retriever is self.source else parts | {"retriever": self.retriever})
+        """What source, retriever and a model that tells are, for the manifest; what is counted is of all of them."""
+        parts: dict[str, Any] = {"source": self.source}
+        if self.retriever is not self.source:
+            parts["retriever"] = self.retriever
+        return provenance(parts | ({"model": self.model} if hasattr(self.model, "provenance") else {}))
 
     def _first_pass(self, queries: Queries) -> tuple[Queries, Feedback]:
         """The queries as the source searches with them, and what it found."""
@@ -98,8 +114,13 @@ class FeedbackRetriever:
         if lacking:
             raise ValueError(
                 f"{type(self.model).__name__} needs {' and '.join(lacking)} of the feedback documents, which "
-                f"{type(self.source).__name__} does not give: choose another source or model"
+                f"{type(self.source).__name__} does not give: put it behind a source that does ({_where(lacking)}), or "
+                "choose another model"
             )
+
+
+def _where(needs: Collection[str]) -> str:
+    return "; ".join(f"{need}: {HAVE[need]}" for need in needs if need in HAVE)
 
 
 def _refuse_unread(model: Reformulator, retriever: Retriever) -> None:
@@ -107,7 +128,8 @@ def _refuse_unread(model: Reformulator, retriever: Retriever) -> None:
     if writes and reads and writes not in reads:
         raise ValueError(
             f"{type(model).__name__} writes {writes}, and {type(retriever).__name__} searches with "
-            f"{' or '.join(reads)} of a query: the feedback would be lost; choose another model or retriever"
+            f"{' or '.join(reads)} of a query: the feedback would be lost; choose another model, or a retriever that "
+            f"reads {writes}{f' ({SEARCH[writes]})' if writes in SEARCH else ''}"
         )
 
 
@@ -140,7 +162,13 @@ def _noting(feedback: Feedback, read: list[np.ndarray]) -> Feedback:
 
         return content and fetch
 
-    return replace(feedback, texts=noted(feedback.texts), terms=noted(feedback.terms), vectors=noted(feedback.vectors))
+    return replace(
+        feedback,
+        texts=noted(feedback.texts),
+        terms=noted(feedback.terms),
+        vectors=noted(feedback.vectors),
+        tokens=noted(feedback.tokens),
+    )
 
 
 def _read(feedback: Feedback, rows: np.ndarray, words: Collection[str]) -> list[FeedbackDocument]:

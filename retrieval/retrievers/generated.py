@@ -1,25 +1,21 @@
-"""Generated texts as feedback documents: what a language model wrote for a query instead of what a first pass found."""
+"""Written texts as feedback documents: what a language model wrote for a query instead of what a first pass found."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import math
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 
-from retrieval.columns import lines
+from retrieval.composed import provenance
 from retrieval.corpus import Corpus
 from retrieval.ids import DocIds
 from retrieval.order import PAD
-from retrieval.protocols import Retriever
+from retrieval.protocols import FeedbackSource, Retriever, TextReader, Writer
 from retrieval.types import Feedback, Queries, Run
 
 __all__ = ["Generated"]
@@ -28,90 +24,114 @@ log = logging.getLogger(__name__)
 
 
 class Generated:
-    """A feedback source over generated texts, as GRF (Mackie et al. 2023) and Jedidi and Lin (2025) use them.
+    """A feedback source whose documents a writer wrote, as GRF (Mackie et al. 2023) and Jedidi and Lin (2025) use them.
 
-    Its documents are a table of their own, `<query>#<number>`. They are analysed as those of `retriever`, whose
-    collection gives the statistics, and which must be bm25 or have its analyzer, statistics and mean_length.
+    They are a table of their own, `<query>#<number>`, read as `retriever` reads documents: it gives their terms or
+    vectors, and the statistics of its collection.
     """
 
     def __init__(
         self,
-        path: Path,
+        writer: Writer,
         retriever: Retriever,
-        weight_by: Literal["bm25", "one"] = "bm25",
+        source: Retriever | None = None,
+        depth: int = 10,
+        weight_by: Literal["bm25", "one"] = "one",
         k1: float = 0.9,
         b: float = 0.4,
     ):
-        """`path` is a JSONL file of {"_id": query id, "texts": [...]}.
+        """`source` finds the `depth` documents of a writer that needs some; None is `retriever`.
 
-        A text scores 1 by "one", and by "bm25" what it would score for the query, each of whose terms counts once.
-        Raises ValueError for a retriever without an analyzer.
+        A text scores 1 by "one", in the order of writing, and by "bm25" what it would score for the query, each of
+        whose terms counts once. Raises ValueError for a retriever that cannot read texts from outside its corpus, and
+        for a source that does not show what the writer needs.
         """
-        if not hasattr(retriever, "analyzer"):
-            raise ValueError(f"{type(retriever).__name__} has no analyzer to read generated texts with; use bm25")
         if weight_by not in ("bm25", "one"):
             raise ValueError(f'weight_by is "bm25" or "one", not {weight_by!r}')
-        self.path, self.weight_by, self.k1, self.b = Path(path), weight_by, k1, b
+        if not isinstance(retriever, TextReader):
+            raise ValueError(f"{type(retriever).__name__} cannot read written texts; bm25, sparse and dense can")
+        if weight_by == "bm25" and not hasattr(retriever, "analyzer"):
+            raise ValueError(f"{type(retriever).__name__} has no analyzer to weigh texts with; use weight_by: one")
+        self.source: Retriever = source or retriever
+        if writer.needs and (depth < 1 or not isinstance(self.source, FeedbackSource)):
+            raise ValueError(
+                f"{type(writer).__name__} needs the {' and '.join(writer.needs)} of documents: "
+                f"give a depth of at least 1, not {depth}, and a source that shows them, such as bm25"
+            )
+        self.writer, self.depth, self.weight_by, self.k1, self.b = writer, depth, weight_by, k1, b
         self.retriever: Any = retriever
-        self.empty_texts = self.queries_without_texts = 0  # the latter of all that were retrieved so far
+        self.empty_texts = self.queries_without_texts = 0  # of all that were written so far
 
     def open(self, corpus: Corpus, folder: Path) -> None:
-        """Read and analyse the texts; open the retriever. Raises ValueError with the line that is wrong."""
+        """Open the retriever, and the source where the writer needs one."""
         self.retriever.open(corpus, folder)
-        written = dict(read_texts(self.path))
-        kept = [(query, text) for query, texts in written.items() for text in texts if text.strip()]
-        self.empty_texts = sum(map(len, written.values())) - len(kept)
-        self.texts = [text for _, text in kept]
-        self.rows: dict[str, list[int]] = {query: [] for query in written}
-        for row, (query, _) in enumerate(kept):
-            self.rows[query].append(row)
-        numbers = (number for rows in self.rows.values() for number in range(len(rows)))
-        self.docs = DocIds.of(f"{query}#{number}" for (query, _), number in zip(kept, numbers, strict=True))
-        self.analysed = self.retriever.analyzer.analyze(pa.array(self.texts, pa.large_string()))
-        self.words = self.analysed.terms.to_pylist()
+        if self.writer.needs and self.source is not self.retriever:
+            self.source.open(corpus, folder)
 
     def retrieve(self, queries: Queries, k: int) -> Run:
         """The k best texts of each query; a query without texts is warned of and finds nothing."""
-        found = [self.rows.get(query, []) for query in queries.ids]
-        without = sum(not rows for rows in found)
+        written = self.writer.write(queries, self._first_pass(queries))
+        kept = [[text for text in texts if text.strip()] for texts in written]
+        self.empty_texts += sum(map(len, written)) - sum(map(len, kept))
+        without = sum(not texts for texts in kept)
         self.queries_without_texts += without
         if without:
-            log.warning("%d of %d queries have no text in %s and stay as they are", without, len(queries), self.path)
-        rows = np.full((len(queries), max(map(len, found), default=0)), PAD, np.int32)
-        scores = np.full(rows.shape, -np.inf, np.float32)
-        for place, (mine, weights) in enumerate(zip(found, self._weights(queries, found), strict=True)):
-            rows[place, : len(mine)], scores[place, : len(mine)] = mine, weights
-        return Run.ordered(queries.ids, self.docs, rows, scores, "generated").top(k)
+            name = type(self.writer).__name__
+            log.warning("%d of %d queries have no text from %s and stay as they are", without, len(queries), name)
+        self.texts = [text for texts in kept for text in texts]
+        ids = pa.array([f"{query}#{n}" for query, one in zip(queries.ids, kept, strict=True) for n in range(len(one))])
+        named = DocIds.of(ids)
+        # of equal texts the one written first comes first
+        self.docs = DocIds(named.values, named.fingerprint, np.arange(len(named), dtype=np.int32)[::-1].copy())
+        first = np.cumsum([0, *map(len, kept)], dtype=np.int64)
+        rows = np.full((len(queries), max(map(len, kept), default=0)), PAD, np.int32)
+        for place in range(len(queries)):
+            rows[place, : len(kept[place])] = np.arange(first[place], first[place + 1])
+        return Run.ordered(queries.ids, self.docs, rows, self._scores(queries, rows), self._name()).top(k)
 
     def feedback(self, queries: Queries, run: Run) -> tuple[Queries, Feedback]:
-        """The queries with their terms, and texts and terms of the run's documents; statistics are the collection's."""
-        statistics = self.retriever.statistics
-        return self._with_terms(queries), Feedback(run, self._texts, self._terms, statistics=statistics)
+        """The queries as the retriever searches with them, and the texts as it reads them."""
+        if run.docs is not self.docs:
+            raise ValueError("this run is not of the texts that were written last")
+        return self.retriever.read(queries, run, self.texts)
 
     def provenance(self) -> dict[str, Any]:
-        """What the texts are, for the manifest."""
-        own = {
-            "generated texts": {"path": str(self.path), "sha256": hashlib.sha256(self.path.read_bytes()).hexdigest()},
+        """What wrote the texts, and what reads them, for the manifest."""
+        parts = {"writer": self.writer, "retriever": self.retriever}
+        if self.writer.needs and self.source is not self.retriever:
+            parts["source"] = self.source
+        return provenance(parts) | {
             "empty texts": self.empty_texts,
             "queries without texts": self.queries_without_texts,
         }
-        return own | (self.retriever.provenance() if hasattr(self.retriever, "provenance") else {})
 
-    def _with_terms(self, queries: Queries) -> Queries:
-        if queries.terms is not None:
-            return queries
-        words = self.retriever.analyzer.analyze(pa.array(list(queries.texts), pa.large_string())).lists()
-        return replace(queries, terms=[Counter(one) for one in words])
+    def _name(self) -> str:
+        return type(self.writer).__name__.lower()
 
-    def _weights(self, queries: Queries, found: Sequence[Sequence[int]]) -> Iterator[Sequence[float]]:
-        """The score of each text of each query."""
-        if self.weight_by == "one":
-            yield from ([1.0] * len(rows) for rows in found)
-            return
-        terms = self._with_terms(queries).terms or []
-        idf = self._idf(list(dict.fromkeys(term for one in terms for term in one)))
-        for query, rows in zip(terms, found, strict=True):
-            yield [self._bm25(query, counts, idf) for counts in self._terms(np.array(rows, np.int32))]
+    def _first_pass(self, queries: Queries) -> Feedback | None:
+        if not self.writer.needs:
+            return None
+        source: Any = self.source
+        _, feedback = source.feedback(queries, source.retrieve(queries, self.depth))
+        lacking = [need for need in self.writer.needs if getattr(feedback, need) is None]
+        if lacking:
+            raise ValueError(f"{type(source).__name__} does not give the {lacking[0]} that {self._name()} needs")
+        return feedback
+
+    def _scores(self, queries: Queries, rows: np.ndarray) -> np.ndarray:
+        """The score of each text, float32 [queries, texts]; -inf for pads."""
+        scores = np.where(rows == PAD, -np.inf, 1.0).astype(np.float32)
+        if self.weight_by == "bm25":
+            for place, weights in enumerate(self._weights(queries, rows)):
+                scores[place, : len(weights)] = weights
+        return scores
+
+    def _weights(self, queries: Queries, rows: np.ndarray) -> Iterator[Sequence[float]]:
+        run = Run(queries.ids, self.docs, rows, np.where(rows == PAD, -np.inf, 1.0).astype(np.float32))
+        own, feedback = self.retriever.read(queries, run, self.texts)
+        idf = self._idf(list(dict.fromkeys(term for one in own.terms for term in one)))
+        for query, places in zip(own.terms, rows, strict=True):
+            yield [self._bm25(query, counts, idf) for counts in feedback.terms(places[places != PAD])]
 
     def _idf(self, terms: Sequence[str]) -> dict[str, float]:
         df, n = self.retriever.statistics.frequencies(terms), self.retriever.statistics.documents
@@ -121,29 +141,3 @@ class Generated:
         length = sum(counts.values()) / self.retriever.mean_length
         norm = self.k1 * (1 - self.b + self.b * length)
         return math.fsum(idf[term] * counts[term] / (counts[term] + norm) for term in query if term in counts)
-
-    def _texts(self, rows: np.ndarray) -> list[str]:
-        return [self.texts[row] for row in rows]
-
-    def _terms(self, rows: np.ndarray) -> list[Mapping[str, float]]:
-        offsets, ids = self.analysed.offsets, self.analysed.ids
-        return [Counter(self.words[i] for i in ids[offsets[row] : offsets[row + 1]].tolist()) for row in rows]
-
-
-def read_texts(path: Path) -> Iterator[tuple[str, list[str]]]:
-    """Query id and texts of each line. Raises ValueError with file and line."""
-    seen = set()
-    for number, line in lines(path):
-        try:
-            record = json.loads(line)
-        except ValueError as error:
-            raise ValueError(f"{path}:{number}: not JSON ({error})") from None
-        query, texts = (record.get("_id"), record.get("texts")) if isinstance(record, dict) else (None, None)
-        if not isinstance(query, str) or not isinstance(texts, list) or not all(isinstance(t, str) for t in texts):
-            raise ValueError(
-                f'{path}:{number}: each line is {{"_id": query id, "texts": [text, ...]}}, all of them texts'
-            )
-        if query in seen:
-            raise ValueError(f"{path}:{number}: query {query!r} is given twice; put all its texts in one line")
-        seen.add(query)
-        yield query, texts

@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from retrieval.composed import picking
 from retrieval.corpus import Corpus
 from retrieval.encoding import encode_corpus, sparse
 from retrieval.explanation import Explanation, QueryTerm, inexplicable, picked, postings
@@ -78,6 +80,16 @@ class SparseRetriever:
             statistics=statistics,
         )
         return replace(queries, terms=terms, representations=None), found
+
+    def read(self, queries: Queries, run: Run, texts: Sequence[str]) -> tuple[Queries, Feedback]:
+        """The queries with their terms, and these texts with the terms that the encoder gives them as documents."""
+        own, found = self.feedback(queries, run)
+
+        @cache
+        def encoded() -> Any:
+            return sparse(self.encoder.encode_docs(texts)).matrix  # type: ignore[union-attr]
+
+        return own, replace(found, texts=picking(texts), terms=lambda rows: self._named(encoded()[rows]))
 
     def explain(self, queries: Queries, rows: np.ndarray) -> Explanation:
         """The weight of each vocabulary entry in the one query, times that in these documents, as they are searched.

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from eval.measures import Evaluation
-from eval.significance import paired_t
+from eval.significance import holm, paired_t
 
 
 def scored(values, queries=None):
@@ -72,3 +72,8 @@ def test_a_measure_that_was_not_evaluated_is_refused():
 def test_it_reads_as_one_line():
     test = paired_t(scored([0.5, 0.75, 1.0]), scored([0.25, 0.5, 1.0]), "RR")
     assert str(test) == "+0.1667 (95% -0.1919 to +0.5252, t = 2.00, p = 0.18; 2 wins, 1 ties, 0 losses over 3 queries)"
+
+
+def test_p_values_of_a_family_are_adjusted_by_holm():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])  # statsmodels' multipletests
+    assert holm([0.6, 0.7]) == [1.0, 1.0] and holm([]) == [] and holm([0.2]) == [0.2]
