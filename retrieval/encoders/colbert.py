@@ -94,6 +94,16 @@ class ColBERT:
         for texts in read_ahead(map(self._documents, chunks)):
             yield self._encode(texts, "documents")
 
+    def vocabulary(self) -> Sequence[str]:
+        """The token of each id."""
+        return self._tokenizer.convert_ids_to_tokens(list(range(len(self._tokenizer))))
+
+    def token_ids(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """The ids int64 of the tokens that have vectors, of each text as a document, in the order of the vectors."""
+        found = self._documents(texts)
+        kinds = [np.array(ids, np.int64)[kept] for ids, kept in zip(found.kinds, found.kept, strict=True)]
+        return [kinds[place] for place in found.places]
+
     def contract(self) -> Mapping[str, Any]:
         """All that determines its output; what only queries depend on is under `queries`."""
         about = asdict(self._settings)

@@ -174,6 +174,11 @@ class Transformer:
         """Where the model's files are."""
         return find_model(self.model, self.revision)
 
+    @property
+    def separator(self) -> str | None:
+        """The token that parts texts which are read together; where there is none, the one that ends a text."""
+        return self.bi_encoder.tokenizer.sep_token or self.bi_encoder.tokenizer.eos_token
+
     @cached_property
     def bi_encoder(self) -> BiEncoder:
         """The model, loaded when first used."""
