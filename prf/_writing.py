@@ -6,15 +6,16 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from retrieval.asking import Asker
 from retrieval.chat_prompt import MessagePrompt, prompt_file
 from retrieval.columns import lines
 from retrieval.protocols import Generator
 from retrieval.sampling import Sampling
+from retrieval.types import Queries
 
-__all__ = ["Texts", "examples_in", "passage", "prompt_of"]
+__all__ = ["Kinds", "Texts", "examples_in", "joined", "passage", "prompt_of"]
 
 FIX = (
     "take another model, or more max_tokens where it thinks aloud; "
@@ -28,6 +29,7 @@ REFUSAL = re.compile(
 )
 QUOTES = ('""', "''", "“”", "‘’")
 
+Item = TypeVar("Item")
 Chat = Sequence[Mapping[str, str]]
 
 
@@ -69,6 +71,34 @@ class Texts:
 
     def _read(self, place: int, answer: str) -> str | None:
         return None if REFUSAL.match(answer.strip()) else self.read(answer)
+
+
+class Kinds:
+    """Texts of several kinds for each query, each kind by a prompt of its own."""
+
+    def __init__(self, family: str, kinds: Sequence[str], known: Sequence[str], folder: Path | None, texts: Texts):
+        """Prompts are <family>_<kind>.txt in `folder`. Raises ValueError for no kind, one unknown, one named twice."""
+        unknown = [kind for kind in kinds if kind not in known]
+        if unknown or not kinds or len({*kinds}) != len(kinds):
+            wrong = f"there is no {unknown[0]!r}" if unknown else f"name some, each once, not {list(kinds)}"
+            raise ValueError(f"{family} has the kinds {', '.join(known)}: {wrong}")
+        own = {kind: Path(folder) / f"{family}_{kind}.txt" if folder else None for kind in kinds}
+        self.prompts = {kind: prompt_of(f"{family}_{kind}", own[kind], ("query",)) for kind in kinds}
+        self.texts = texts
+
+    def write(self, queries: Queries) -> list[list[str]]:
+        """The texts of each query, kind by kind; all are asked for in one call."""
+        chats = [prompt.messages(query=query) for query in queries.texts for prompt in self.prompts.values()]
+        return joined(self.texts.write(chats), len(self.prompts))
+
+    def provenance(self) -> dict[str, Any]:
+        """As that of `Texts`, with the prompt of each kind."""
+        return {"prompts": {kind: one.about() for kind, one in self.prompts.items()}, **self.texts.provenance()}
+
+
+def joined(lists: Sequence[Sequence[Item]], each: int) -> list[list[Item]]:
+    """The items of every `each` lists as one list."""
+    return [[item for one in lists[start : start + each] for item in one] for start in range(0, len(lists), each)]
 
 
 def prompt_of(name: str, own: Path | None, needed: Sequence[str], optional: Sequence[str] = ()) -> MessagePrompt:

@@ -46,6 +46,7 @@ COUNTED = (
     "generations",
     "failed generations",
     "cut generations",
+    "empty generations",
     "model calls",
     "cache hits",
     "tokens in",
