@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from contextlib import closing
+from functools import partial
 from typing import Any, TypeVar
 
 from tqdm import tqdm
 
-from retrieval.locate import cache_folder
 from retrieval.protocols import Generator
 from retrieval.sampling import Request, Sampling
 from retrieval.store import GenerationStore, key, plain
@@ -24,15 +24,16 @@ Chat = Sequence[Mapping[str, str]]
 class Asker:
     """A generator that is asked, through the store of its answers, and what came of it so far.
 
-    The store is generations.sqlite in the cache folder. A generator without a contract() cannot be told from others,
-    so its answers are not kept.
+    A generator without a contract() cannot be told from others, so its answers are not kept. An answer that cannot be
+    read is kept all the same: it is what the model says, and counts as failed each time.
     """
 
     def __init__(self, generator: Generator, sampling: Sampling, fallback: str | None = None):
         """`fallback` is the caller's name for what stands in for a failure; None lets the first one raise."""
         self.generator, self.sampling, self.fallback = generator, sampling, fallback
-        self.generations = self.failed = self.cut = self.calls = self.hits = self.tokens_in = self.tokens_out = 0
-        self.seconds = 0.0
+        self.generations = self.failed = self.cut = self.calls = self.hits = 0
+        self.tokens_in = self.tokens_out = self.kept_in = self.kept_out = 0
+        self.seconds = self.kept_seconds = 0.0
 
     def ask(
         self,
@@ -64,7 +65,12 @@ class Asker:
         return answers
 
     def counts(self) -> dict[str, Any]:
-        """Plain values, for a manifest: `tokens` and `seconds` are of the model calls that were made."""
+        """Plain values, for a manifest. A cache hit is an answer that needed no model call.
+
+        `tokens` and `seconds` are of the model calls; `cached` ones are what kept answers took when they were asked
+        for. The seconds of an answer are those since the one before, so that they add up to the time of generating,
+        also where several are generated at once; the first has the loading of the model too.
+        """
         return {
             "generations": self.generations,
             "failed generations": self.failed,
@@ -74,6 +80,9 @@ class Asker:
             "tokens in": self.tokens_in,
             "tokens out": self.tokens_out,
             "generation seconds": round(self.seconds, 3),
+            "cached tokens in": self.kept_in,
+            "cached tokens out": self.kept_out,
+            "cached seconds": round(self.kept_seconds, 3),
         }
 
     def about(self) -> dict[str, Any]:
@@ -85,39 +94,55 @@ class Asker:
         return {"generator": generator, **named, "fallback": self.fallback}
 
     def _answered(self, requests: Sequence[Request]) -> list[Generation]:
-        """The answer to each request, kept ones first; each new one is written down as it comes."""
+        """The answer to each request: kept ones, then new ones; equal requests are asked once."""
+        if not requests:
+            return []
         made_by = getattr(self.generator, "contract", None)
-        if not requests or made_by is None:
-            return self._generated(requests, lambda *_: None)
-        contract, store = plain(dict(made_by())), GenerationStore(Path(cache_folder()) / "generations.sqlite")
+        contract = plain(dict(made_by())) if made_by else ""
         names = [key(contract, one) for one in requests]
-        found = store.find(list(dict.fromkeys(names)))
-        self.hits += sum(name in found for name in names)
-        missing = {name: one for name, one in zip(names, requests, strict=True) if name not in found}
-        new = self._generated(
-            list(missing.values()), lambda request, answer, seconds: store.keep(contract, request, answer, seconds)
-        )
-        found.update(zip(missing, new, strict=True))
+        asked, before = dict(zip(names, requests, strict=True)), self.calls
+        if made_by is None:
+            found = self._generated(asked, lambda request, answer, seconds: answer)
+        else:
+            with closing(GenerationStore()) as store:
+                found = self._kept(store, asked)
+                missing = {name: one for name, one in asked.items() if name not in found}
+                if len(missing) < len(requests):
+                    store.note(contract, len(requests) - len(missing))
+                found |= self._generated(missing, partial(store.keep, contract))
+        self.hits += len(requests) - (self.calls - before)
         return [found[name] for name in names]
 
+    def _kept(self, store: GenerationStore, asked: Mapping[bytes, Request]) -> dict[bytes, Generation]:
+        found = store.find(list(asked))
+        self.kept_in += sum(one.tokens_in for one, _ in found.values())
+        self.kept_out += sum(one.tokens_out for one, _ in found.values())
+        self.kept_seconds += sum(seconds for _, seconds in found.values())
+        return {name: one for name, (one, _) in found.items()}
+
     def _generated(
-        self, requests: Sequence[Request], keep: Callable[[Request, Generation, float], None]
-    ) -> list[Generation]:
-        found: dict[int, Generation] = {}
-        started = last = time.perf_counter()
+        self, asked: Mapping[bytes, Request], keep: Callable[[Request, Generation, float], Generation]
+    ) -> dict[bytes, Generation]:
+        """New answers by key, each kept as it comes, with the seconds since the one before."""
+        names, requests = list(asked), list(asked.values())
+        found: dict[bytes, Generation] = {}
+        last = time.perf_counter()
         answers = self.generator.generate(requests) if requests else ()
         for place, one in tqdm(answers, "generations", len(requests), disable=len(requests) < 2, leave=False):
-            now = time.perf_counter()
-            keep(requests[place], one, now - last)
-            found[place], last = one, now
+            seconds = time.perf_counter() - last
+            if not 0 <= place < len(names) or names[place] in found:
+                wrong = f"answers request {place} of {len(names)}" + (" twice" if 0 <= place < len(names) else "")
+                raise ValueError(f"{type(self.generator).__name__} {wrong}; generate() gives each place once")
+            found[names[place]] = keep(requests[place], one, seconds)
+            self.calls += 1
+            self.seconds += seconds
+            self.tokens_in += one.tokens_in
+            self.tokens_out += one.tokens_out
+            last = time.perf_counter()
         if len(found) != len(requests):
             name = type(self.generator).__name__
             raise ValueError(f"{name} gives {len(found)} answers to {len(requests)} requests")
-        self.calls += len(requests)
-        self.seconds += time.perf_counter() - started
-        self.tokens_in += sum(one.tokens_in for one in found.values())
-        self.tokens_out += sum(one.tokens_out for one in found.values())
-        return [found[place] for place in range(len(requests))]
+        return found
 
 
 def answer_of(text: str) -> str:

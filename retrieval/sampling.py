@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 __all__ = ["Request", "Sampling"]
@@ -25,12 +26,16 @@ class Sampling:
     def __post_init__(self) -> None:
         if self.max_tokens < 1 or (self.top_k is not None and self.top_k < 1):
             raise ValueError(f"max_tokens and top_k are at least 1, not {self.max_tokens} and {self.top_k}")
-        if self.temperature < 0 or not 0 < self.top_p <= 1 or self.repetition_penalty <= 0:
+        if not 0 <= self.temperature < inf or not 0 < self.top_p <= 1 or not 0 < self.repetition_penalty < inf:
             raise ValueError(
                 "temperature is 0 or more, top_p in (0, 1] and repetition_penalty above 0, "
                 f"not {self.temperature}, {self.top_p} and {self.repetition_penalty}"
             )
+        if isinstance(self.stop, str) or "" in self.stop:
+            raise ValueError(f"stop is a list of texts that are not empty, not {self.stop!r}")
         object.__setattr__(self, "stop", tuple(self.stop))
+        for name in ("temperature", "top_p", "repetition_penalty"):
+            object.__setattr__(self, name, float(getattr(self, name)) + 0.0)  # 0, 0.0 and -0.0 are one temperature
 
 
 @dataclass(frozen=True)
@@ -52,4 +57,4 @@ class Request:
     def about(self) -> dict[str, Any]:
         """Plain values: all that determines the answer of a given model."""
         asked = {"prompt": self.prompt} if self.messages is None else {"messages": [dict(one) for one in self.messages]}
-        return {**asked, **asdict(self.sampling), "stop": list(self.sampling.stop), "sample": self.sample}
+        return {**asked, **vars(self.sampling), "stop": list(self.sampling.stop), "sample": self.sample}

@@ -1,7 +1,7 @@
 """What language models have answered, kept by content: asked again, the same question finds the same answer.
 
-A key is the SHA-256 of the model's contract and the request. The file is SQLite in WAL mode: several processes may
-write, and whoever is killed loses only what was not answered yet. Nothing is ever changed or deleted.
+A key is the SHA-256 of the model's contract and the request. The file is SQLite in WAL mode, on a local disk: several
+processes may write, and whoever is killed loses only what was not answered yet. Nothing is ever changed or deleted.
 """
 
 from __future__ import annotations
@@ -10,147 +10,256 @@ import hashlib
 import json
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from retrieval.columns import lines
-from retrieval.files import whole_file
+from retrieval.columns import lines, whole_text
+from retrieval.locate import cache_folder
 from retrieval.sampling import Request
 from retrieval.types import Generation
 
-__all__ = ["GenerationStore", "key"]
+__all__ = ["GenerationStore", "key", "plain"]
 
-TABLES = """
-create table if not exists models (id text primary key, contract text not null) without rowid;
-create table if not exists generations (
-    key blob primary key, model text not null, request text not null, text text not null, tokens_in integer not null,
-    tokens_out integer not null, finish_reason text, logprobs text, seconds real not null, at real not null
-) without rowid;
-create table if not exists failures (key blob, model text, request text, failure text, seconds real, at real);
-"""
+VERSION = 1  # of these tables, in the file's user_version
+# Answers in the order they came, so that long prompts do not lie between the keys; what is looked up stands first.
+TABLES = (
+    "create table models (id text primary key, contract text not null) without rowid",
+    "create table generations (key blob primary key, text text not null, tokens_in integer not null,"
+    " tokens_out integer not null, finish_reason text, logprobs text, seconds real not null, at real not null,"
+    " model text not null, request text not null)",
+    "create table failures (key blob, model text, request text, failure text, seconds real, at real)",
+    "create table hits (model text, hits integer, at real)",
+)
+COLUMNS = ("text", "tokens_in", "tokens_out", "finish_reason", "logprobs", "seconds", "at")
+ANSWER = ", ".join(COLUMNS[:-1])
+INSERT = f"insert or ignore into generations values ({', '.join('?' * (len(COLUMNS) + 3))})"
 PATIENCE = 60.0  # seconds that a write waits for those of other processes
 TOGETHER = 500  # keys looked up in one query
-INSERT = "insert or ignore into generations values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-COLUMNS = "text, tokens_in, tokens_out, finish_reason, logprobs"
+OTHER = "move it away, or let RETRIEVAL_CACHE name another folder"
+
+_json = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode
+
+
+def plain(values: Any) -> str:
+    """Plain values as one line of JSON, the same for equal ones."""
+    return _json(values)
 
 
 def key(contract: str, request: Request) -> bytes:
     """The name of an answer; `contract` is the model's, as `plain` writes it."""
-    return hashlib.sha256(f"{contract}\n{plain(request.about())}".encode()).digest()
-
-
-def plain(values: Any) -> str:
-    """Plain values as one line, the same for equal ones."""
-    return json.dumps(values, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return _key(contract, plain(request.about()))
 
 
 class GenerationStore:
-    """Answers in a file that is made when the first is kept."""
+    """Answers in a file, which the first use makes. Close it after use; each process and thread needs its own.
 
-    def __init__(self, path: Path):
-        self.path = Path(path)
+    Raises ValueError where the file is no such store, OSError where it cannot be read or written.
+    """
+
+    def __init__(self, path: Path | None = None):
+        """None is generations.sqlite in the cache folder."""
+        self.path = Path(path) if path else cache_folder() / "generations.sqlite"
         self._connection: sqlite3.Connection | None = None
 
-    def find(self, keys: Sequence[bytes]) -> dict[bytes, Generation]:
-        """The answers that are kept, by key. Failures are not answers: they are asked for again."""
-        if not self.path.is_file():
-            return {}
-        found: dict[bytes, Generation] = {}
-        for start in range(0, len(keys), TOGETHER):
-            some = keys[start : start + TOGETHER]
-            marks = ",".join("?" * len(some))
-            rows = self._open().execute(f"select key, {COLUMNS} from generations where key in ({marks})", some)
-            found.update((row[0], _generation(row[1:])) for row in rows)
+    def find(self, keys: Sequence[bytes]) -> dict[bytes, tuple[Generation, float]]:
+        """The answers that are kept, by key, and the seconds each took. Failures are asked for again."""
+        found: dict[bytes, tuple[Generation, float]] = {}
+        with self._opened() as connection:
+            for start in range(0, len(keys), TOGETHER):
+                some = keys[start : start + TOGETHER]
+                marks = ",".join("?" * len(some))
+                for name, *answer in connection.execute(
+                    f"select key, {ANSWER} from generations where key in ({marks})", some
+                ):
+                    found[name] = _generation(*answer[:-1]), answer[-1]
         return found
 
-    def keep(self, contract: str, request: Request, generation: Generation, seconds: float) -> None:
-        """Write one answer, or a failure, down to the disk. The first answer to a question stays."""
-        model = hashlib.sha256(contract.encode()).hexdigest()[:16]
-        name, asked = key(contract, request), plain(request.about())
-        with self._open() as connection:
+    def keep(self, contract: str, request: Request, generation: Generation, seconds: float) -> Generation:
+        """Write down one answer, or a failure, before returning; the answer as it is found from now on.
+
+        That is the first to its question, also where another process was faster. A killed process has lost nothing that
+        was kept; a machine without power may lose the latest.
+        """
+        model, asked, now = _name(contract), plain(request.about()), time.time()
+        name, text = _key(contract, asked), _whole(generation.text)
+        with self._opened() as connection, connection:
             connection.execute("insert or ignore into models values (?, ?)", (model, contract))
             if generation.failure is not None:
-                failed = (name, model, asked, generation.failure, seconds, time.time())
+                failed = (name, model, asked, _whole(generation.failure), seconds, now)
                 connection.execute("insert into failures values (?, ?, ?, ?, ?, ?)", failed)
-                return
-            logprobs = None if generation.logprobs is None else json.dumps(list(generation.logprobs))
-            counts = (generation.tokens_in, generation.tokens_out, generation.finish_reason, logprobs)
-            row = (name, model, asked, generation.text, *counts, seconds, time.time())
-            connection.execute(INSERT, row)
+                return generation
+            logprobs = None if generation.logprobs is None else json.dumps([float(one) for one in generation.logprobs])
+            answer = (text, int(generation.tokens_in), int(generation.tokens_out), generation.finish_reason, logprobs)
+            new = connection.execute(INSERT, (name, *answer, float(seconds), now, model, asked)).rowcount
+        return _generation(*answer) if new else self.find([name])[name][0]
+
+    def note(self, contract: str, hits: int) -> None:
+        """Count answers that were used again, for the statistics."""
+        with self._opened() as connection, connection:
+            connection.execute("insert into hits values (?, ?, ?)", (_name(contract), hits, time.time()))
 
     def export(self, path: Path) -> int:
-        """Write all answers as JSON lines, each with the contract of its model; how many there are."""
-        with whole_file(Path(path)) as part, open(part, "w", encoding="utf-8") as file:
-            count = 0
+        """Write all answers as JSON lines, each with the contract of its model, gzipped for .gz; how many there are."""
+        count = 0
+        with whole_text(Path(path)) as file:
             for record in self._records():
-                file.write(plain(record) + "\n")
+                file.write(f"{plain(record)}\n".encode())
                 count += 1
         return count
 
     def load(self, path: Path) -> int:
         """Take in what `export` wrote; how many answers were new. Raises ValueError with file and line, taking none."""
-        rows = list(_rows(Path(path)))
-        with self._open() as connection:
-            models = {model: contract for model, contract, _ in rows}
-            connection.executemany("insert or ignore into models values (?, ?)", models.items())
-            before = connection.total_changes
-            connection.executemany(INSERT, (row for _, _, row in rows))
-            return connection.total_changes - before
+        new = 0
+        with self._opened() as connection, connection:
+            for number, line in lines(Path(path)):
+                contract, asked, answer = _exported(line, f"{path}:{number}")
+                model = _name(contract)
+                connection.execute("insert or ignore into models values (?, ?)", (model, contract))
+                new += connection.execute(INSERT, (_key(contract, asked), *answer, model, asked)).rowcount
+        return new
 
     def statistics(self) -> list[dict[str, Any]]:
-        """Of each model: its contract, answers, failures, tokens in and out, and seconds."""
-        if not self.path.is_file():
-            return []
-        connection = self._open()
-        failed = dict(connection.execute("select model, count(*) from failures group by model"))
-        sums = "count(*), sum(tokens_in), sum(tokens_out), sum(seconds)"
-        rows = {row[0]: row[1:] for row in connection.execute(f"select model, {sums} from generations group by model")}
-        names = ("answers", "tokens in", "tokens out", "seconds")
-        return [
-            {"model": json.loads(contract), "failures": failed.get(model, 0)}
-            | dict(zip(names, rows.get(model, (0, 0, 0, 0.0)), strict=True))
-            for model, contract in connection.execute("select id, contract from models order by id")
-        ]
+        """Of each model: its contract, answers, failures, hits, tokens in and out, and seconds, failures' included."""
+        with self._opened() as connection:
+            models = connection.execute("select id, contract from models order by contract").fetchall()
+            answers = _sums(connection, "generations", "count(*), sum(tokens_in), sum(tokens_out), sum(seconds)")
+            failures = _sums(connection, "failures", "count(*), sum(seconds)")
+            hits = _sums(connection, "hits", "sum(hits)")
+        found = []
+        for model, contract in models:
+            count, tokens_in, tokens_out, seconds = answers.get(model, (0, 0, 0, 0.0))
+            failed, lost = failures.get(model, (0, 0.0))
+            counts = {"answers": count, "failures": failed, "hits": hits.get(model, (0,))[0]}
+            tokens = {"tokens in": tokens_in, "tokens out": tokens_out, "seconds": seconds + lost}
+            found.append({"model": json.loads(contract), **counts, **tokens})
+        return found
+
+    def close(self) -> None:
+        """Close the file; the next use opens it again."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
     def _records(self) -> Iterator[dict[str, Any]]:
-        if not self.path.is_file():
-            return
-        rows = self._open().execute(
-            f"select contract, request, {COLUMNS}, seconds, at from generations join models on model = id order by key"
-        )
-        for contract, request, *answer, seconds, at in rows:
-            kept = asdict(_generation(answer))
-            del kept["failure"]
-            yield {"model": json.loads(contract), "request": json.loads(request), **kept, "seconds": seconds, "at": at}
+        columns = f"contract, request, {', '.join(COLUMNS)}"
+        with self._opened() as connection:
+            rows = connection.execute(f"select {columns} from generations join models on model = id order by key")
+            for contract, asked, *answer in rows:
+                record = dict(zip(COLUMNS, answer, strict=True))
+                record["logprobs"] = None if record["logprobs"] is None else json.loads(record["logprobs"])
+                yield {"model": json.loads(contract), "request": json.loads(asked), **record}
 
-    def _open(self) -> sqlite3.Connection:
-        if self._connection is None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            connection = sqlite3.connect(self.path, timeout=PATIENCE, check_same_thread=False)
+    @contextmanager
+    def _opened(self) -> Iterator[sqlite3.Connection]:
+        try:
+            if self._connection is None:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self._connection = _connected(self.path)
+            yield self._connection
+        except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorname", "") == "SQLITE_NOTADB":
+                raise ValueError(f"{self.path} is no store of generations; {OTHER}") from None
+            raise OSError(
+                f"{self.path} cannot be read and written as a store of generations ({error}); {OTHER}"
+            ) from error
+
+
+def _connected(path: Path) -> sqlite3.Connection:
+    """The store, made where there is none. Raises ValueError for other tables than these."""
+    connection = sqlite3.connect(path, timeout=PATIENCE, isolation_level="IMMEDIATE")
+    try:
+        if not _version(connection, path):
+            with connection:
+                connection.execute("begin immediate")
+                if not _version(connection, path):  # no other process was faster
+                    for table in TABLES:
+                        connection.execute(table)
+                    connection.execute(f"pragma user_version={VERSION}")
+        _write_ahead(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _version(connection: sqlite3.Connection, path: Path) -> int:
+    (version,) = connection.execute("pragma user_version").fetchone()
+    (tables,) = connection.execute("select count(*) from sqlite_master where type = 'table'").fetchone()
+    if (version, tables) not in ((0, 0), (VERSION, len(TABLES))):
+        raise ValueError(
+            f"{path} is another database, or a store of generations of another version ({version}, and {VERSION} is "
+            f"read here): export it with the version that wrote it and load that, or {OTHER}"
+        )
+    return version
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """Turn WAL mode on, which SQLite refuses without waiting where another process is at it."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
             connection.execute("pragma journal_mode=wal")
             connection.execute("pragma synchronous=normal")
-            connection.executescript(TABLES)
-            self._connection = connection
-        return self._connection
+            return
+        except sqlite3.OperationalError as error:
+            if not error.sqlite_errorname.startswith("SQLITE_BUSY") or time.monotonic() > end:
+                raise
+            time.sleep(0.01)
 
 
-def _generation(row: Sequence[Any]) -> Generation:
-    text, tokens_in, tokens_out, finish_reason, logprobs = row
+def _sums(connection: sqlite3.Connection, table: str, sums: str) -> dict[str, tuple]:
+    return {model: rest for model, *rest in connection.execute(f"select model, {sums} from {table} group by model")}
+
+
+def _name(contract: str) -> str:
+    return hashlib.sha256(contract.encode()).hexdigest()[:16]
+
+
+def _key(contract: str, asked: str) -> bytes:
+    return hashlib.sha256(f"{contract}\n{asked}".encode()).digest()
+
+
+def _whole(text: str) -> str:
+    """The text with U+FFFD for each half of a character, which no file can hold."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
+def _generation(
+    text: str, tokens_in: int, tokens_out: int, finish_reason: str | None, logprobs: str | None
+) -> Generation:
     return Generation(text, tokens_in, tokens_out, finish_reason, None if logprobs is None else json.loads(logprobs))
 
 
-def _rows(path: Path) -> Iterable[tuple[str, str, tuple]]:
-    for number, line in lines(path):
-        try:
-            record: Mapping[str, Any] = json.loads(line)
-            contract, asked = plain(record["model"]), plain(record["request"])
-            logprobs = None if record["logprobs"] is None else json.dumps(record["logprobs"])
-            counts = (record["tokens_in"], record["tokens_out"], record["finish_reason"], logprobs)
-            answer = (record["text"], *counts, record["seconds"], record["at"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path}:{number}: not an exported generation ({error!r})") from None
-        model = hashlib.sha256(contract.encode()).hexdigest()[:16]
-        name = hashlib.sha256(f"{contract}\n{asked}".encode()).digest()
-        yield model, contract, (name, model, asked, *answer)
+def _exported(line: bytes, where: str) -> tuple[str, str, tuple]:
+    """Contract, request and answer of a line. Raises ValueError for what `export` does not write."""
+    try:
+        record = json.loads(line)
+        plain(record).encode()  # a half of a character is an error too
+    except ValueError as error:
+        raise ValueError(f"{where}: not JSON ({error}); nothing was loaded") from None
+    wrong = _wrong(record)
+    if wrong:
+        raise ValueError(f"{where}: no exported generation ({wrong}); nothing was loaded")
+    logprobs = None if record["logprobs"] is None else json.dumps(record["logprobs"])
+    answer = [logprobs if column == "logprobs" else record[column] for column in COLUMNS]
+    return plain(record["model"]), plain(record["request"]), tuple(answer)
+
+
+def _wrong(record: Any) -> str | None:
+    names = ("model", "request", *COLUMNS)
+    if not isinstance(record, Mapping) or set(record) != set(names):
+        has = isinstance(record, Mapping) and ", ".join(map(str, record))
+        return f"it has {has or 'no keys'}, not {', '.join(names)}"
+    number, words = int | float, {"logprobs": list | None, "finish_reason": str | None, "text": str}
+    kinds = {"model": dict, "request": dict, "tokens_in": int, "tokens_out": int, "seconds": number, "at": number}
+    off = [name for name, kind in {**words, **kinds}.items() if not isinstance(record[name], kind)]
+    if not off and not all(isinstance(one, number) for one in record["logprobs"] or ()):
+        off = ["logprobs"]
+    off = off or [name for name in ("tokens_in", "tokens_out") if not 0 <= record[name] < 2**63]
+    return f"{off[0]} is {str(record[off[0]])[:40]!r}" if off else None
