@@ -40,7 +40,12 @@ __all__ = [
 COUNTED = (
     "truncated",
     "empty texts",
-    "queries without texts",
+    "empty passages",
+    "queries without",
+    "dropped texts",
+    "answers without quotes",
+    "unbalanced quotes",
+    "judged documents not in the corpus",
     "unknown terms",
     "zero vectors",
     "generations",
