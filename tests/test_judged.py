@@ -14,7 +14,7 @@ from retrieval.retrievers.bm25 import BM25
 from retrieval.retrievers.feedback import FeedbackRetriever
 from retrieval.retrievers.judged import Judged, grade
 from retrieval.types import Generation, Queries
-from tests.prf.writers.shown import Rule, asked, broken
+from tests.prf.writers.shown import asked, broken, ruled
 from tests.tables import Table, lists
 
 GRADES = {"a": 1, "b": 3, "c": 0, "d": 3, "e": 3, "f": 2}
@@ -35,7 +35,7 @@ def corpus(tmp_path_factory):
 @pytest.fixture
 def opened(corpus, tmp_path):
     def opened(model, found=FOUND, **settings):
-        retriever = Judged(Table(found), Rule(model), **settings)
+        retriever = Judged(Table(found), ruled(model), **settings)
         retriever.open(corpus, tmp_path)
         return retriever
 
@@ -117,7 +117,7 @@ def test_one_failed_judgement_leaves_the_others(opened):
 
 
 def test_it_is_a_source_for_any_feedback_model(corpus, tmp_path):
-    source = Judged(BM25(), Rule(judge))
+    source = Judged(BM25(), ruled(judge))
     retriever = FeedbackRetriever(source, Append(), BM25())
     retriever.open(corpus, tmp_path)
     _, feedback = source.feedback(QUERIES, source.retrieve(QUERIES, 10))
@@ -140,4 +140,4 @@ def test_it_is_a_source_for_any_feedback_model(corpus, tmp_path):
 )
 def test_what_cannot_be_is_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
-        Judged(Table(FOUND), Rule(judge), **wrong)
+        Judged(Table(FOUND), ruled(judge), **wrong)

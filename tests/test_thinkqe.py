@@ -14,7 +14,7 @@ from retrieval.registry import find
 from retrieval.retrievers.bm25 import BM25
 from retrieval.retrievers.thinkqe import ThinkQE, _Seen
 from retrieval.types import Queries
-from tests.prf.writers.shown import Rule, broken
+from tests.prf.writers.shown import broken, ruled
 from tests.tables import lists
 
 KINDS = ["otter", "comet", "violin", "teapot", "harbour"]
@@ -100,7 +100,7 @@ def test_no_rounds_are_the_plain_retriever(opened):
 
 
 def test_a_query_that_finds_nothing_is_written_for_without_documents_and_its_neighbours_are_their_own(opened):
-    writer = Writing(Rule(lambda request: f"comet {request.sample}"))
+    writer = Writing(ruled(lambda request: f"comet {request.sample}"))
     retriever = opened(ThinkQE(writer, BM25()))
     run = retriever.retrieve(Queries(["lost", "q"], ["unheard", "otter"]), 20)
     assert lists(run)["lost"] == [] and len(lists(run)["q"]) == 6
@@ -115,8 +115,8 @@ def test_a_query_that_finds_nothing_is_written_for_without_documents_and_its_nei
 def test_a_failing_model_raises_and_with_a_fallback_leaves_the_plain_query(opened):
     queries = Queries(["q"], ["otter thing"])
     with pytest.raises(ValueError, match="the server is gone"):
-        opened(ThinkQE(Writing(Rule(broken)), BM25())).retrieve(queries, 5)
-    retriever = opened(ThinkQE(Writing(Rule(broken), fallback="keep"), BM25()))
+        opened(ThinkQE(Writing(ruled(broken)), BM25())).retrieve(queries, 5)
+    retriever = opened(ThinkQE(Writing(ruled(broken), fallback="keep"), BM25()))
     plain = opened(BM25()).retrieve(queries, 5)
     np.testing.assert_array_equal(retriever.retrieve(queries, 5).rows, plain.rows)
     assert retriever.provenance()["failed generations"] == 2 * 3
@@ -129,7 +129,7 @@ def test_another_join_may_be_named(opened):
 
 
 def test_a_second_search_starts_anew(opened):
-    retriever = opened(ThinkQE(Writing(Rule("comet")), BM25()))
+    retriever = opened(ThinkQE(Writing(ruled("comet")), BM25()))
     queries = Queries(["q"], ["otter"])
     assert retriever.retrieve(queries, 5).to_dict() == retriever.retrieve(queries, 5).to_dict()
 

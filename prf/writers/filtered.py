@@ -52,7 +52,10 @@ class Filtered:
 
     def join(self) -> Reformulator:
         """That of the writer. Raises ValueError where it names none."""
-        return join_of(self.writer)
+        if not hasattr(self.writer, "join"):
+            name = type(self.writer).__name__
+            raise ValueError(f"{name} says no way to put its texts to the query: name a `join`")
+        return self.writer.join()
 
     def provenance(self) -> dict[str, Any]:
         """What determines its texts, and counts of all that was asked so far, of writer and critic."""
@@ -64,10 +67,3 @@ def verdict(answer: str) -> str | None:
     """The yes or no that an answer begins with."""
     found = VERDICT.match(answer)
     return found[1].lower() if found else None
-
-
-def join_of(writer: Writer) -> Reformulator:
-    """The join that a writer names. Raises ValueError where there is none."""
-    if not hasattr(writer, "join"):
-        raise ValueError(f"{type(writer).__name__} says no way to put its texts to the query: name a `join`")
-    return writer.join()

@@ -1,4 +1,4 @@
-"""What tests of writers share: a model that is a rule, and a first pass over a handful of texts."""
+"""What tests of writers that read documents share: models, and a first pass over a handful of texts."""
 
 from __future__ import annotations
 
@@ -8,25 +8,14 @@ import numpy as np
 
 from retrieval.ids import DocIds
 from retrieval.types import Feedback, Generation, Queries, Run
+from tests.prf.writers.rules import Rule
 
 PASSAGE = re.compile(r"^\[(\d+)\] (.*)$", re.MULTILINE)
 
 
-class Rule:
-    """A generator that answers by a rule, and remembers what it was asked."""
-
-    def __init__(self, rule):
-        self.rule = rule if callable(rule) else lambda request: rule
-        self.calls = []
-
-    @property
-    def requests(self):
-        return [request for call in self.calls for request in call]
-
-    def generate(self, requests):
-        self.calls.append(list(requests))
-        answers = [self.rule(request) for request in requests]
-        return enumerate(one if isinstance(one, Generation) else Generation(one, 10, 2) for one in answers)
+def ruled(rule):
+    """A model that answers by a rule, or always the same."""
+    return Rule(rule if callable(rule) else lambda request: rule)
 
 
 def broken(request):

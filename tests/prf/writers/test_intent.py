@@ -14,7 +14,7 @@ from prf.writers.intent import Intent, sentence_weights, sentences_of
 from retrieval.protocols import Writer
 from retrieval.registry import find
 from retrieval.types import Dense, Sparse
-from tests.prf.writers.shown import Rule, asked, broken, first_pass, joined, queries
+from tests.prf.writers.shown import asked, broken, first_pass, joined, queries, ruled
 
 WORDS = ["otter", "river", "comet", "sky"]
 TEXTS = [
@@ -97,7 +97,7 @@ def test_no_sentences_have_no_weights():
 def test_swapping_relevant_and_irrelevant_changes_what_is_shown():
     shown = []
     for found in ([0, 1, 3, 4], [3, 4, 0, 1]):
-        model = Rule("wants otters")
+        model = ruled("wants otters")
         Intent(model, Bags(), relevant=2, irrelevant=2).write(queries("otter"), first_pass(TEXTS, found))
         shown.append(asked(model.requests[0]))
     above, below = (text.split("seem not relevant") for text in shown)
@@ -105,7 +105,7 @@ def test_swapping_relevant_and_irrelevant_changes_what_is_shown():
 
 
 def test_the_heaviest_sentences_are_shown_in_the_order_of_reading():
-    model = Rule("wants otters")
+    model = ruled("wants otters")
     writer = Intent(model, Bags(), relevant=1, irrelevant=1, sentences=2)
     assert writer.write(queries("river otter"), first_pass(TEXTS, [0, 1, 2, 3, 4])) == [["wants otters"]]
     above, below = asked(model.requests[0]).split("seem not relevant")
@@ -117,16 +117,16 @@ def test_the_heaviest_sentences_are_shown_in_the_order_of_reading():
 
 
 def test_a_document_is_not_both_and_without_irrelevant_ones_none_are_named():
-    model = Rule("wants otters")
+    model = ruled("wants otters")
     Intent(model, Bags(), relevant=3, irrelevant=3).write(queries("otter"), first_pass(TEXTS, [0, 1]))
     assert asked(model.requests[0]).split("seem not relevant:")[1].lstrip().startswith("(none)")
-    model = Rule("wants otters")
+    model = ruled("wants otters")
     Intent(model, Bags(), relevant=1, irrelevant=0).write(queries("otter"), first_pass(TEXTS, [0, 1]))
     assert "(none)" in asked(model.requests[0])
 
 
 def test_the_description_follows_the_query_and_a_query_without_passages_stays():
-    model = Rule("Wants otters, no comets.")
+    model = ruled("Wants otters, no comets.")
     writer, asks = Intent(model, Bags()), queries("otter", "lost", "blank")
     texts = writer.write(asks, first_pass(TEXTS, [0], [], [2]))
     assert joined(writer, asks, texts).texts == ["otter Wants otters, no comets.", "lost", "blank"]
@@ -135,7 +135,7 @@ def test_the_description_follows_the_query_and_a_query_without_passages_stays():
 
 
 def test_several_queries_are_shown_their_own_sentences():
-    model = Rule("fine")
+    model = ruled("fine")
     Intent(model, Bags(), relevant=1, irrelevant=1).write(queries("otter", "comet"), first_pass(TEXTS, [1, 4], [4, 1]))
     first, second = (asked(request).split("seem not relevant") for request in model.requests)
     assert "An otter eats." in first[0] and "A comet in the sky." in first[1]
@@ -143,15 +143,15 @@ def test_several_queries_are_shown_their_own_sentences():
 
 
 def test_what_the_encoder_cut_is_counted():
-    writer = Intent(Rule("fine"), Bags(), relevant=1, irrelevant=0)
+    writer = Intent(ruled("fine"), Bags(), relevant=1, irrelevant=0)
     writer.write(queries("otter"), first_pass(TEXTS, [0]))
     assert writer.provenance()["truncated sentences"] == 1 + 3
 
 
 def test_a_failure_raises_and_with_a_fallback_leaves_the_query_as_it_is():
     with pytest.raises(ValueError, match="the server is gone"):
-        Intent(Rule(broken), Bags()).write(queries("q"), first_pass(TEXTS, [0]))
-    writer = Intent(Rule(broken), Bags(), fallback="keep")
+        Intent(ruled(broken), Bags()).write(queries("q"), first_pass(TEXTS, [0]))
+    writer = Intent(ruled(broken), Bags(), fallback="keep")
     assert writer.write(queries("q"), first_pass(TEXTS, [0])) == [[]]
     assert writer.provenance()["failed generations"] == 1
 
@@ -162,13 +162,13 @@ def test_an_encoder_without_one_vector_a_text_is_refused():
             return Sparse(None)
 
     with pytest.raises(ValueError, match="Lexical gives no single vector a text: choose a dense encoder"):
-        Intent(Rule("x"), Lexical()).write(queries("q"), first_pass(TEXTS, [0]))
+        Intent(ruled("x"), Lexical()).write(queries("q"), first_pass(TEXTS, [0]))
 
 
 @pytest.mark.parametrize("wrong", [{"relevant": 0}, {"irrelevant": -1}, {"sentences": 0}])
 def test_numbers_that_cannot_be_are_refused(wrong):
     with pytest.raises(ValueError, match="relevant and sentences are at least 1 and irrelevant 0 or more"):
-        Intent(Rule("x"), Bags(), **wrong)
+        Intent(ruled("x"), Bags(), **wrong)
 
 
 def test_texts_are_cut_into_sentences():

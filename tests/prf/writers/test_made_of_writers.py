@@ -10,7 +10,7 @@ from prf.writers.fluent import Fluent
 from prf.writers.lamer import LameR
 from retrieval.protocols import Writer
 from retrieval.registry import find
-from tests.prf.writers.shown import Rule, asked, broken, first_pass, joined, queries
+from tests.prf.writers.shown import asked, broken, first_pass, joined, queries, ruled
 
 
 class Fixed:
@@ -31,10 +31,6 @@ class Fixed:
         return {"generations": 7, "failed generations": 1}
 
 
-class Jointless(Fixed):
-    join = None
-
-
 def critic(request):
     return "Yes." if "good" in asked(request) else "no, it is beside the point"
 
@@ -44,14 +40,14 @@ def test_recipes_find_them_by_their_files():
 
 
 def test_a_critic_drops_texts_and_the_rest_joins_as_the_writers_do():
-    writer, asks = Filtered(Fixed("good one", "bad", "good two"), Rule(critic)), queries("q", "empty")
+    writer, asks = Filtered(Fixed("good one", "bad", "good two"), ruled(critic)), queries("q", "empty")
     texts = writer.write(asks, None)
     assert texts == [["good one", "good two"], []] and writer.provenance()["dropped texts"] == 1
     assert joined(writer, asks, texts).texts == ["q q q good one good two", "empty"]
 
 
 def test_the_critic_is_shown_query_and_text_and_what_both_asked_is_counted():
-    model = Rule(critic)
+    model = ruled(critic)
     writer = Filtered(Fixed("good", "bad"), model)
     writer.write(queries("which one", "empty"), None)
     assert len(model.requests) == 2
@@ -62,7 +58,7 @@ def test_the_critic_is_shown_query_and_text_and_what_both_asked_is_counted():
 
 
 def test_a_query_whose_texts_are_all_dropped_stays_as_it_is():
-    writer, asks = Filtered(Fixed("bad", "worse"), Rule(critic)), queries("q", "empty")
+    writer, asks = Filtered(Fixed("bad", "worse"), ruled(critic)), queries("q", "empty")
     texts = writer.write(asks, None)
     assert texts == [[], []] and joined(writer, asks, texts).texts == ["q", "empty"]
     assert writer.provenance()["dropped texts"] == 2
@@ -79,14 +75,14 @@ def test_a_verdict_begins_an_answer(answer, said):
 @pytest.mark.parametrize("model", [broken, "", "maybe"])
 def test_a_critic_that_fails_raises_and_with_a_fallback_keeps_the_text(model):
     with pytest.raises(ValueError, match="Rule failed .*fallback: keep"):
-        Filtered(Fixed("one"), Rule(model)).write(queries("q", "empty"), None)
-    writer = Filtered(Fixed("one"), Rule(model), fallback="keep")
+        Filtered(Fixed("one"), ruled(model)).write(queries("q", "empty"), None)
+    writer = Filtered(Fixed("one"), ruled(model), fallback="keep")
     assert writer.write(queries("q", "empty"), None) == [["one"], []]
     assert writer.provenance()["dropped texts"] == 0 and writer.provenance()["failed generations"] == 1 + 1
 
 
 def test_keywords_become_one_query_after_the_first():
-    model = Rule("where do otters and minks swim")
+    model = ruled("where do otters and minks swim")
     writer, asks = Fluent(Fixed("otter", "mink"), model), queries("otters", "empty")
     texts = writer.write(asks, None)
     assert joined(writer, asks, texts).texts == ["otters where do otters and minks swim", "empty"]
@@ -97,13 +93,13 @@ def test_keywords_become_one_query_after_the_first():
 
 def test_keywords_that_cannot_be_made_fluent_raise_or_leave_the_query():
     with pytest.raises(ValueError, match="the server is gone"):
-        Fluent(Fixed("otter"), Rule(broken)).write(queries("q", "empty"), None)
-    assert Fluent(Fixed("otter"), Rule(broken), fallback="keep").write(queries("q", "empty"), None) == [[], []]
+        Fluent(Fixed("otter"), ruled(broken)).write(queries("q", "empty"), None)
+    assert Fluent(Fixed("otter"), ruled(broken), fallback="keep").write(queries("q", "empty"), None) == [[], []]
 
 
 @pytest.mark.parametrize("kind", [Filtered, Fluent])
 def test_a_writer_that_reads_documents_is_given_them(kind):
-    model = Rule(lambda request: "yes" if "Text:" in asked(request) else f"swims {request.sample}")
+    model = ruled(lambda request: "yes" if "Text:" in asked(request) else f"swims {request.sample}")
     writer = kind(LameR(model, samples=2), model)
     assert writer.needs == ("texts",)
     (texts,) = writer.write(queries("q"), first_pass(["an otter"], [0]))
@@ -119,4 +115,4 @@ def test_a_critic_of_a_writer_without_a_join_needs_one_named():
             return [[]]
 
     with pytest.raises(ValueError, match="NoJoin says no way to put its texts to the query: name a `join`"):
-        Filtered(NoJoin(), Rule(critic)).join()
+        Filtered(NoJoin(), ruled(critic)).join()
