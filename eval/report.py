@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from eval.measures import Evaluation
@@ -13,6 +14,16 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 __all__ = ["draw", "figures", "print_report"]
+
+PER_QUERY = "seconds per query"
+SHORT = {  # in the heads of columns
+    "failed generations": "failed",
+    "cut generations": "cut",
+    "model calls": "calls",
+    "cache hits": "hits",
+    "generation seconds": "model s",
+    PER_QUERY: "s/query",
+}
 
 
 def figures(systems: Mapping[str, Evaluation], baseline: str | None = None) -> dict[str, Any]:
@@ -29,15 +40,26 @@ def figures(systems: Mapping[str, Evaluation], baseline: str | None = None) -> d
 
 
 def print_report(
-    systems: Mapping[str, Evaluation], title: str, baseline: str | None = None, notes: Iterable[str] = ()
+    systems: Mapping[str, Evaluation],
+    title: str,
+    baseline: str | None = None,
+    notes: Iterable[str] = (),
+    costs: Mapping[str, Mapping[str, float]] = MappingProxyType({}),
 ) -> None:
-    """Print the means, what was counted beside them, and each system's difference from the baseline with its test."""
+    """Print the means, what was counted beside them, each system's difference from the baseline, tested, and its cost.
+
+    `costs` are figures by system; one that is 0 for all is left out.
+    """
     from rich.console import Console
 
     console = Console(highlight=False, width=None if Console().is_terminal else 120)
     console.print(_means(systems, title))
     if baseline is not None and len(systems) > 1:
         console.print(_differences(_tests(systems, baseline), baseline))
+    if costs:
+        console.print(_costs({name: costs[name] for name in systems}))
+        if any(cost.get("cache hits") for cost in costs.values()):
+            console.print("hits: answers kept from before, with the tokens and seconds that they took then")
     for line in notes:
         console.print(line, soft_wrap=True, markup=False)
 
@@ -74,6 +96,20 @@ def _differences(tests: Mapping[str, Mapping[str, PairedTest]], baseline: str) -
             record = map(str, (test.wins, test.ties, test.losses))
             table.add_row(escape(name), measure, f"{test.difference:+.4f}", interval, p, *record)
         table.add_section()
+    return table
+
+
+def _costs(costs: Mapping[str, Mapping[str, float]]) -> Table:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("system", title="cost", title_justify="left")
+    every = dict.fromkeys(what for cost in costs.values() for what in cost)
+    figures = [what for what in every if any(cost.get(what) for cost in costs.values())]
+    for what in figures:
+        table.add_column(SHORT.get(what, what), justify="right")
+    for name, cost in costs.items():
+        table.add_row(escape(name), *(_amount(what, cost.get(what)) for what in figures))
     return table
 
 
@@ -131,6 +167,12 @@ def _curves(axes: Any, training: Sequence[Mapping[str, Any]]) -> None:
 def _cell(value: float, best: float, several: bool) -> str:
     shown = f"{value:.4f}"
     return f"[bold]{shown}[/bold]" if several and round(value, 4) == best else shown
+
+
+def _amount(what: str, value: float | None) -> str:
+    if not isinstance(value, float):
+        return "" if value is None else f"{value:,}"
+    return f"{value:,.{4 if what == PER_QUERY else 1}f}"
 
 
 def _count(value: float) -> str:

@@ -37,7 +37,8 @@ def earlier(folder: Path, verb: str, recipe: dict[str, Any]) -> dict[str, Any] |
         return None
     manifest = _read(folder / NAME, fix)
     then, now = _experiment(manifest["verb"], manifest["recipe"]), _experiment(verb, recipe)
-    differing = [key for key in {**now, **then} if then.get(key) != now.get(key)]
+    # a parameter that came later and is off (null) changes nothing
+    differing = [key for key in {**now, **then} if then.get(key, "null") != now.get(key, "null")]
     if differing and manifest["status"] == "failed" and [path.name for path in folder.iterdir()] == [NAME]:
         return None  # it failed before anything was done, so there is nothing to lose
     if differing:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,17 @@ from retrieval.types import Queries, Run
 __all__ = ["MEASURES", "check", "ranked", "search", "searched", "truncated"]
 
 MEASURES = ["nDCG@10", "R@100"]
+COSTS = (  # what a retriever counts of a language model's work
+    "generations",
+    "failed generations",
+    "cut generations",
+    "model calls",
+    "cache hits",
+    "tokens in",
+    "tokens out",
+    "generation seconds",
+)
+KEPT = ("cached tokens in", "cached tokens out", "cached seconds")  # of answers that were there before
 
 
 def search(
@@ -30,11 +41,14 @@ def search(
     split: str = "test",
     k: int = 1000,
     measures: list[str] = MEASURES,  # noqa: B006 - read only
+    baseline: Retriever | None = None,
     explain: str | list[str | int] | None = None,
     out: Path | None = None,
 ) -> dict[str, Any]:
     """Write the k best documents for each query of a split to OUT/run.trec and OUT/run.parquet, and print measures.
 
+    A `baseline` is searched too (OUT/baseline.trec, .parquet), and each measure tested against it query by query. What
+    retrieving cost is shown beside it, and wherever a language model was asked.
     `explain=QUERY,DOCUMENT` instead prints what made the score of one document for one query, term by term, and why
     others rank above it, and writes nothing; ids with a comma may be written as a list, explain='["q,1", "d 2"]'.
     """
@@ -45,16 +59,43 @@ def search(
         print_answer(answer)
         return answer.to_dict()
     started = time.perf_counter()
-    found = ranked(collection, retriever, split, k)
+    retrievers = {"run": retriever} if baseline is None else {"run": retriever, "baseline": baseline}
+    found = {file: _retrieved(collection, one, split, k) for file, one in retrievers.items()}
     seconds = time.perf_counter() - started
     if out:
-        write_run(found, out / "run.parquet")
-        write_run(found, out / "run.trec")
-    evaluation = evaluate(found, collection.qrels(split), measures)
-    counts = collection.counts(split) | truncated(retriever)
+        for file, (one, _) in found.items():
+            write_run(one, out / f"{file}.parquet")
+            write_run(one, out / f"{file}.trec")
+    counts = collection.counts(split)
+    for file, searcher in retrievers.items():
+        counts |= {what if file == "run" else f"{file}: {what}": count for what, count in _uncosted(searcher).items()}
+    return _reported(collection, split, measures, list(found.values()), counts) | {
+        "collection": counts,
+        "seconds": round(seconds, 2),
+    }
+
+
+def _reported(
+    collection: Collection,
+    split: str,
+    measures: list[str],
+    found: list[tuple[Run, dict[str, float]]],
+    counts: Mapping[str, int],
+) -> dict[str, Any]:
+    """Print the figures of the run, below those of the baseline where there is one; the same as plain values."""
+    (first, _), *others = found
+    names = [first.name, *("baseline" if one.name == first.name else one.name for one, _ in others)]
+    qrels = collection.qrels(split)
+    systems = {name: evaluate(one, qrels, measures) for name, (one, _) in zip(names, found, strict=True)}
+    costs = dict(zip(names, (cost for _, cost in found), strict=True))
+    against = names[1] if others else None
     notes = [f"{what}: {count}" for what, count in counts.items() if count and what not in ("queries", "judgements")]
-    print_report({found.name: evaluation}, f"{collection.name}, {split}", notes=notes)
-    return figures({found.name: evaluation}) | {"collection": counts, "seconds": round(seconds, 2)}
+    shown = costs if others or "generations" in costs[first.name] else {}
+    print_report(
+        {name: systems[name] for name in reversed(names)}, f"{collection.name}, {split}", against, notes, shown
+    )
+    results = figures(systems, against)
+    return {name: results[name] | {"cost": costs[name]} for name in names}
 
 
 def check(collection: Collection, split: str, measures: Sequence[str], k: int = 1) -> None:
@@ -70,6 +111,27 @@ def truncated(retriever: Retriever) -> dict[str, int]:
     """How many documents and queries were longer than its encoder takes, and what else it counts."""
     about = retriever.provenance() if hasattr(retriever, "provenance") else {}
     return {what: count for what, count in about.items() if what.startswith(COUNTED)}
+
+
+def _uncosted(retriever: Retriever) -> dict[str, int]:
+    return {what: count for what, count in truncated(retriever).items() if what not in COSTS + KEPT}
+
+
+def _retrieved(collection: Collection, retriever: Retriever, split: str, k: int) -> tuple[Run, dict[str, float]]:
+    """The run of a retriever, and what retrieving cost once it was open.
+
+    Answers that were kept count with the tokens and seconds that they took when they were asked for: cost is that of
+    the method, whatever was asked before.
+    """
+    retriever.open(collection.corpus, cache_folder())
+    queries = collection.queries(split)
+    before, started = truncated(retriever), time.perf_counter()
+    found = searched(collection, retriever, queries, k)
+    seconds, after = time.perf_counter() - started, truncated(retriever)
+    made = {what: after.get(what, 0) - before.get(what, 0) for what in COSTS + KEPT}  # others may ask the same model
+    kept = dict(zip(("tokens in", "tokens out", "generation seconds"), (made.pop(what) for what in KEPT), strict=True))
+    cost = {what: round(count + kept.get(what, 0), 3) for what, count in made.items()} if made["generations"] else {}
+    return found, {"seconds per query": (seconds + kept["generation seconds"]) / max(len(queries), 1)} | cost
 
 
 def ranked(collection: Collection, retriever: Retriever, split: str, k: int, folder: Path | None = None) -> Run:
