@@ -54,6 +54,7 @@ COUNTED = (
     "empty generations",
     "model calls",
     "cache hits",
+    "cached",
     "tokens in",
     "tokens out",
     "generation seconds",
