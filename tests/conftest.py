@@ -98,12 +98,16 @@ def tiny_mlm(tiny_model, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_chat(tmp_path_factory) -> Path:
+    """A chat model, as make_chat makes it."""
+    return make_chat(tmp_path_factory.mktemp("models") / "chat")
+
+
+def make_chat(folder: Path) -> Path:
     """A Llama of two layers and 32 dimensions with a byte-level tokenizer trained here and a chat template."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-    folder = tmp_path_factory.mktemp("models") / "chat"
     trained = Tokenizer(models.BPE())
     trained.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     trained.decoder = decoders.ByteLevel()

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
+from retrieval.http_api import HttpApi
 from retrieval.types import Dense
 
-if TYPE_CHECKING:
-    import requests
-
 __all__ = ["Api"]
-
-AGAIN = (408, 429, 500, 502, 503, 504)  # answers that may be others the next time
-
 
 _COUNTING = threading.Lock()  # not one an encoder: it is sent to other processes
 
@@ -49,28 +41,15 @@ class Api:
         """`dimensions` is what the server gives, and is checked; `shorten` asks it for that many (Matryoshka models).
 
         `key_variable` names the environment variable with the key, which is read when a request is sent and kept
-        nowhere; None sends no key. A request holds `batch` texts, and `concurrency` of them are under way at once.
-        After 429, 5xx and what `timeout` (seconds) ended there are `retries` more tries: at once, then after 2, 4 ...
-        times `backoff` seconds, or as Retry-After says. `max_chars` cuts texts, prompt included. An empty text is not
-        sent: its vector is 0.
+        nowhere; where it is not set, or None, no key is sent. A request holds `batch` texts, and `concurrency` of them
+        are under way at once, each tried again as HttpApi says. `max_chars` cuts texts, prompt included. An empty text
+        is not sent: its vector is 0.
         """
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(
-                f"url is http://host/path or https://host/path, such as https://api.openai.com/v1, not {url!r}"
-            )
-        if parts.username or parts.password or parts.query:
-            raise ValueError(
-                f"url of {parts.hostname} holds a user or a query, which would be written to manifests: "
-                "give the key by key_variable"
-            )
-        _refuse_below_one(dimensions=dimensions, max_chars=max_chars, batch=batch, concurrency=concurrency)
-        if timeout <= 0 or retries < 0 or backoff < 0:
-            raise ValueError(f"timeout {timeout} is above 0, retries {retries} and backoff {backoff} are not below it")
-        self.url, self.model, self.dimensions, self.key_variable = url.rstrip("/"), model, dimensions, key_variable
+        self.http = HttpApi(url, key_variable, concurrency, timeout, retries, backoff)
+        _refuse_below_one(dimensions=dimensions, max_chars=max_chars, batch=batch)
+        self.url, self.model, self.dimensions = self.http.url, model, dimensions
         self.query_prompt, self.doc_prompt, self.max_chars = query_prompt, doc_prompt, max_chars
         self.normalize, self.shorten, self.batch, self.concurrency = normalize, shorten, batch, concurrency
-        self.timeout, self.retries, self.backoff = timeout, retries, backoff
         self.tokens = 0  # that the server has counted so far
 
     def encode_queries(self, texts: Sequence[str]) -> Dense:
@@ -122,7 +101,8 @@ class Api:
 
     def _ask(self, texts: list[str]) -> np.ndarray:
         """float32 [texts, dimensions] from one request. Raises ValueError for an answer that does not fit."""
-        answer = self._post({"model": self.model, "input": texts, "encoding_format": "float"})
+        body = {"model": self.model, "input": texts, "encoding_format": "float"}
+        answer = self.http.post("embeddings", {**body, "dimensions": self.dimensions} if self.shorten else body)
         found = _vectors(answer, len(texts), self.dimensions, self.url)
         broken = np.flatnonzero(~np.isfinite(found).all(1))
         if len(broken):
@@ -131,57 +111,6 @@ class Api:
             self.tokens += int((answer.get("usage") or {}).get("prompt_tokens") or 0)
         lengths = np.linalg.norm(found, axis=1, keepdims=True)
         return found / np.where(lengths > 0, lengths, 1) if self.normalize else found
-
-    def _post(self, body: dict[str, Any]) -> dict[str, Any]:
-        """The JSON that the server answers. Raises ConnectionError in one line, without the key."""
-        import requests
-
-        where, key = f"{self.url}/embeddings", self._key()
-        body = {**body, "dimensions": self.dimensions} if self.shorten else body
-
-        def signed(request: requests.PreparedRequest) -> requests.PreparedRequest:
-            if key:  # as a function, so that no .netrc has a say
-                request.headers["Authorization"] = f"Bearer {key}"
-            return request
-
-        try:
-            answer = self._session.post(where, json=body, auth=signed, timeout=self.timeout, allow_redirects=False)
-        except requests.RequestException as error:
-            reason = _line(getattr(error.args[0], "reason", None) or error, key)
-            raise ConnectionError(f"{where} does not answer, {1 + self.retries} times asked: {reason}") from None
-        if answer.status_code != 200:
-            tried = f" after {1 + self.retries} tries" if answer.status_code in AGAIN else ""
-            raise ConnectionError(f"{where} refuses ({answer.status_code}{tried}): {_line(_message(answer), key)}")
-        return _json(answer, where)
-
-    def _key(self) -> str | None:
-        if self.key_variable is None:
-            return None
-        key = os.environ.get(self.key_variable)
-        if not key:
-            raise ValueError(
-                f"{self.url} is asked with the key in {self.key_variable}, which is not set: "
-                "set it, or key_variable: null for a server that takes none"
-            )
-        return key
-
-    @cached_property
-    def _session(self) -> requests.Session:
-        import requests
-        from requests.adapters import HTTPAdapter
-        from urllib3.util.retry import Retry
-
-        again = Retry(
-            self.retries,
-            status_forcelist=AGAIN,
-            allowed_methods=None,  # POST too: asking for vectors changes nothing
-            backoff_factor=self.backoff,
-            raise_on_status=False,
-        )
-        session, adapter = requests.Session(), HTTPAdapter(pool_maxsize=self.concurrency, max_retries=again)
-        session.mount("https://", adapter)
-        session.mount("http://", adapter)
-        return session
 
 
 def _vectors(answer: dict[str, Any], count: int, dimensions: int, url: str) -> np.ndarray:
@@ -205,32 +134,6 @@ def _vectors(answer: dict[str, Any], count: int, dimensions: int, url: str) -> n
     vectors = np.empty((count, dimensions), np.float32)
     vectors[order] = np.array(rows, np.float32)
     return vectors
-
-
-def _json(answer: requests.Response, where: str) -> dict[str, Any]:
-    try:
-        found = answer.json()
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise ConnectionError(f"{where} answers no JSON object but {answer.text[:60]!r}: is the url that of an API?")
-    return found
-
-
-def _message(answer: requests.Response) -> str:
-    """What the server says of an error, in any of the forms that servers have."""
-    try:
-        about = answer.json()
-    except ValueError:
-        return answer.text or answer.reason
-    for name in ("error", "message", "detail"):
-        about = about[name] if isinstance(about, dict) and about.get(name) else about
-    return str(about)
-
-
-def _line(message: object, key: str | None) -> str:
-    line = " ".join(str(message).split())
-    return (line.replace(key, "***") if key else line)[:300]
 
 
 def _refuse_below_one(**limits: int | None) -> None:
