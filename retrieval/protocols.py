@@ -21,6 +21,7 @@ __all__ = [
     "Dataset",
     "Encoder",
     "Explainer",
+    "Extractor",
     "FeedbackSource",
     "Generator",
     "Index",
@@ -59,6 +60,8 @@ COUNTED = (
     "tokens out",
     "generation seconds",
     "malformed orders",
+    "dropped features",
+    "missing features",
 )
 
 
@@ -82,8 +85,9 @@ class Analyzer(Protocol):
 class Encoder(Protocol):
     """Turns text into Representations.
 
-    It may have `encode_chunks(chunks)`, documents chunk by chunk, the next tokenised ahead, and
-    `encode_instructed(texts, instructions)` for queries that each carry an instruction.
+    It may have `encode_chunks(chunks)`, documents chunk by chunk, the next tokenised ahead;
+    `encode_instructed(texts, instructions)` for queries that each carry an instruction; and `query_excess(texts)`, how
+    many tokens of each query text it would cut off.
     """
 
     def encode_queries(self, texts: Sequence[str]) -> Representations:
@@ -191,6 +195,19 @@ class Writer(Protocol):
 
     def write(self, queries: Queries, feedback: Feedback | None) -> list[list[str]]:
         """The texts of each query, in order; none where writing failed and a fallback says so."""
+
+
+class Extractor(Protocol):
+    """Says what is in a document, in fewer words: its keywords, a summary. It knows no query.
+
+    It may have a `provenance()`.
+    """
+
+    def extract(self, texts: Sequence[str]) -> list[str]:
+        """The feature of each text, in order; an empty one where there is nothing to say."""
+
+    def contract(self) -> Mapping[str, Any]:
+        """All that determines its output, as plain values."""
 
 
 class Reranker(Protocol):

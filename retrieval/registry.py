@@ -31,6 +31,7 @@ FOLDERS: dict[type, str] = {
     protocols.Generator: "retrieval.generators",
     protocols.Reformulator: "prf",
     protocols.Writer: "prf.writers",
+    protocols.Extractor: "prf.extractors",
     protocols.Loss: "training.losses",
     protocols.Regulariser: "training.regularisers",
 }

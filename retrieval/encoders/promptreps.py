@@ -74,6 +74,10 @@ class PromptReps:
         """Vectors float32 [texts, dimensions] and weights float32 [texts, vocabulary]."""
         return self._remembered(texts, self._doc, "documents")
 
+    def query_excess(self, texts: Sequence[str]) -> list[int]:
+        """How many tokens of each query text are beyond max_length."""
+        return [max(0, len(ids) - self.max_length) for ids in self._ids(list(texts), special=False)]
+
     def vocabulary(self) -> Sequence[str]:
         """The token of each column of the weights."""
         return self._base.vocabulary

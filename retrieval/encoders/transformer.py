@@ -109,6 +109,13 @@ class Transformer:
         settings = self.bi_encoder.settings
         return self._encode(self._read(texts, [settings.prompt(one) for one in instructions], True), True)
 
+    def query_excess(self, texts: Sequence[str]) -> list[int]:
+        """How many tokens of each query text, with its prompt and the special tokens, are beyond the longest."""
+        model, prompt = self.bi_encoder, self.bi_encoder.settings.prompt()
+        longest = model.longest(True)
+        tokens = model.tokenizer([prompt + text for text in texts], truncation=False, verbose=False).input_ids
+        return [max(0, len(ids) - longest) if longest else 0 for ids in tokens]
+
     def encode_docs(self, texts: Sequence[str]) -> Dense:
         """Vectors float32 [texts, dimensions]."""
         return self._encode(self._read(texts, [self.bi_encoder.settings.doc_prompt or ""] * len(texts)))
