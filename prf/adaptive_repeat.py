@@ -13,8 +13,8 @@ __all__ = ["AdaptiveRepeat"]
 class AdaptiveRepeat:
     """q' = q, t times, then the texts; t = max(1, floor(length(texts) / (ratio length(q)))).
 
-    MuGI (Zhang et al. 2024) counts characters, ratio 6; ThinkQE (Lei et al. 2025) words, ratio 3. MuGI's own t may be 0,
-    which loses the query; here it is at least 1.
+    MuGI (Zhang et al. 2024) counts characters, ratio 6; ThinkQE (Lei et al. 2025) words, ratio 3. MuGI's own t may be
+    0, which loses the query; here it is at least 1.
     """
 
     needs = ("texts",)
