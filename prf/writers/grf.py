@@ -53,7 +53,7 @@ class GRF:
         return self.kinds.write(queries)
 
     def join(self) -> RM3:
-        """RM3 over all the texts. How many terms and what weight the paper has them chosen by cross-validation."""
+        """RM3 over all the texts. Its fb_terms and original_query_weight are to be tuned: name a join for that."""
         return RM3(fb_docs=len(self.kinds.prompts) * self.kinds.texts.samples)
 
     def provenance(self) -> dict[str, Any]:
