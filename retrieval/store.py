@@ -33,10 +33,11 @@ TABLES = (
     "create table hits (model text, hits integer, at real)",
 )
 COLUMNS = ("text", "tokens_in", "tokens_out", "finish_reason", "logprobs", "seconds", "at")
-ANSWER = ", ".join(COLUMNS[:-1])
+ANSWER = ", ".join(COLUMNS[:5])
 INSERT = f"insert or ignore into generations values ({', '.join('?' * (len(COLUMNS) + 3))})"
 PATIENCE = 60.0  # seconds that a write waits for those of other processes
 TOGETHER = 500  # keys looked up in one query
+MAPPED = 2**30  # bytes of the file that are read without copying
 OTHER = "move it away, or let RETRIEVAL_CACHE name another folder"
 
 _json = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode
@@ -66,14 +67,13 @@ class GenerationStore:
     def find(self, keys: Sequence[bytes]) -> dict[bytes, tuple[Generation, float]]:
         """The answers that are kept, by key, and the seconds each took. Failures are asked for again."""
         found: dict[bytes, tuple[Generation, float]] = {}
+        keys = sorted(keys)  # neighbours in the file's index
         with self._opened() as connection:
             for start in range(0, len(keys), TOGETHER):
                 some = keys[start : start + TOGETHER]
-                marks = ",".join("?" * len(some))
-                for name, *answer in connection.execute(
-                    f"select key, {ANSWER} from generations where key in ({marks})", some
-                ):
-                    found[name] = _generation(*answer[:-1]), answer[-1]
+                asked = f"select key, seconds, {ANSWER} from generations where key in ({','.join('?' * len(some))})"
+                for row in connection.execute(asked, some):
+                    found[row[0]] = _generation(*row[2:]), row[1]
         return found
 
     def keep(self, contract: str, request: Request, generation: Generation, seconds: float) -> Generation:
@@ -202,6 +202,7 @@ def _write_ahead(connection: sqlite3.Connection) -> None:
         try:
             connection.execute("pragma journal_mode=wal")
             connection.execute("pragma synchronous=normal")
+            connection.execute(f"pragma mmap_size={MAPPED}")
             return
         except sqlite3.OperationalError as error:
             if not error.sqlite_errorname.startswith("SQLITE_BUSY") or time.monotonic() > end:

@@ -1,7 +1,8 @@
-"""The store of generations: answers looked up and written per second: `python scripts/bench/store.py [folder] [answers]`.
+"""The store of generations: answers looked up and written per second: `python scripts/bench/store.py [folder] [answers] 2>/dev/null`.
 
 Medians of three rounds, each on a store of its own in `folder`. A lookup is measured as a recipe makes it, through
-Asker (requests and keys made, answers read), and alone, by keys in an order of chance. The model says 100 words.
+Asker (requests and keys made, answers read), and alone, by keys in an order of chance. The model says 100 words. The
+last column is a second of this process's processor time, which other work on the machine changes less.
 """
 
 from __future__ import annotations
@@ -51,14 +52,14 @@ def chats(count: int) -> list[list[dict[str, str]]]:
     ]
 
 
-def per_second(count: int, work: Callable[[], Any]) -> float:
-    """How many a second."""
-    started = time.perf_counter()
+def per_second(count: int, work: Callable[[], Any]) -> tuple[float, float]:
+    """How many a second, and how many a second of processor time, which other work on the machine changes less."""
+    started, used = time.perf_counter(), time.process_time()
     work()
-    return count / (time.perf_counter() - started)
+    return count / (time.perf_counter() - started), count / (time.process_time() - used)
 
 
-def measured(folder: Path, count: int) -> dict[str, float]:
+def measured(folder: Path, count: int) -> dict[str, tuple[float, float]]:
     """One round, on an empty store."""
     os.environ["RETRIEVAL_CACHE"] = str(folder)
     asked = chats(count)
@@ -82,7 +83,7 @@ def measured(folder: Path, count: int) -> dict[str, float]:
     found["loaded"] = per_second(count, lambda: other.load(folder / "all.jsonl"))
     print(
         f"  {store.path.stat().st_size / 2**20:.0f} MiB",
-        *(f"{what} {rate:,.0f}" for what, rate in found.items()),
+        *(f"{what} {rate:,.0f}" for what, (rate, _) in found.items()),
         sep="  ",
     )
     store.close(), other.close()
@@ -97,11 +98,12 @@ def compare(folder: Path, count: int) -> None:
     for number in range(ROUNDS):
         (folder / str(number)).mkdir()
         rounds.append(measured(folder / str(number), count))
-    print(f"{'a second':28}{'median':>10}{'from - to':>22}")
+    print(f"{'a second':26}{'median':>10}{'from - to':>22}{'of processor time':>20}")
     for what in rounds[0]:
-        rates = [one[what] for one in rounds]
+        rates, used = zip(*(one[what] for one in rounds), strict=True)
         bar = f"  bar {BAR:,}" if what.startswith("looked up") else ""
-        print(f"{what:28}{statistics.median(rates):10,.0f}{f'{min(rates):,.0f} - {max(rates):,.0f}':>22}{bar}")
+        spread = f"{min(rates):,.0f} - {max(rates):,.0f}"
+        print(f"{what:26}{statistics.median(rates):10,.0f}{spread:>22}{statistics.median(used):20,.0f}{bar}")
 
 
 if __name__ == "__main__":
