@@ -12,12 +12,32 @@ from typing import Any
 import numpy as np
 
 from retrieval.corpus import Corpus
-from retrieval.protocols import COUNTED, FeedbackSource, Retriever
+from retrieval.protocols import COUNTED, FeedbackSource, Reformulator, Retriever
 from retrieval.types import Feedback, Queries, Run
 
-__all__ = ["content", "found", "name", "open_all", "picking", "provenance", "reads", "refuse_foreign", "settings"]
+__all__ = [
+    "content",
+    "found",
+    "name",
+    "open_all",
+    "picking",
+    "provenance",
+    "reads",
+    "refuse_foreign",
+    "refuse_lack",
+    "refuse_unread",
+    "settings",
+]
 
 _CARRIED = (("representations", "encoder"), ("terms", "analyzer"))  # what queries may carry, and what makes it
+# Which retrievers have it of their documents, and which search with it.
+HAVE = {
+    "texts": "bm25, dense or sparse",
+    "terms": "bm25 or sparse",
+    "vectors": "dense with an encoder of one vector a text",
+    "tokens": "dense with the encoder colbert",
+}
+SEARCH = {"terms": "bm25 or sparse", "representations": "dense"}
 
 
 def open_all(retrievers: Sequence[Retriever], corpus: Corpus, folder: Path) -> None:
@@ -64,6 +84,29 @@ def _maker(retriever: Any, maker: str) -> Any:
     while not hasattr(retriever, maker) and hasattr(retriever, "retriever"):
         retriever = retriever.retriever
     return getattr(retriever, maker, None)
+
+
+def refuse_lack(part: Any, feedback: Feedback, source: Retriever) -> None:
+    """Raises ValueError where a model, or another that has `needs`, gets not all of them from a source."""
+    lacking = [need for need in part.needs if getattr(feedback, need, None) is None]
+    if lacking:
+        where = "; ".join(f"{need}: {HAVE[need]}" for need in lacking if need in HAVE)
+        raise ValueError(
+            f"{type(part).__name__} needs {' and '.join(lacking)} of the feedback documents, which "
+            f"{type(source).__name__} does not give: put it behind a source that does ({where}), "
+            "or choose another model"
+        )
+
+
+def refuse_unread(model: Reformulator, retriever: Retriever) -> None:
+    """Raises ValueError where a model writes what the retriever does not read of a query."""
+    writes, reads = getattr(model, "writes", None), getattr(retriever, "reads", None)
+    if writes and reads and writes not in reads:
+        raise ValueError(
+            f"{type(model).__name__} writes {writes}, and {type(retriever).__name__} searches with "
+            f"{' or '.join(reads)} of a query: the feedback would be lost; choose another model, or a retriever that "
+            f"reads {writes}{f' ({SEARCH[writes]})' if writes in SEARCH else ''}"
+        )
 
 
 def content(retrievers: Sequence[Retriever], corpus: Corpus, queries: Queries, run: Run) -> tuple[Queries, Feedback]:

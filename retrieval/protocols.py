@@ -27,11 +27,13 @@ __all__ = [
     "Index",
     "ListReranker",
     "Loss",
+    "Predictor",
     "Reformulator",
     "Regulariser",
     "Reranker",
     "Retriever",
     "SavedIndex",
+    "Stop",
     "TextReader",
     "Writer",
 ]
@@ -60,6 +62,8 @@ COUNTED = (
     "tokens out",
     "generation seconds",
     "malformed orders",
+    "queries with feedback",
+    "queries stopped early",
     "dropped features",
     "missing features",
 )
@@ -195,6 +199,22 @@ class Writer(Protocol):
 
     def write(self, queries: Queries, feedback: Feedback | None) -> list[list[str]]:
         """The texts of each query, in order; none where writing failed and a fallback says so."""
+
+
+class Predictor(Protocol):
+    """Says how well a first pass answers a query, without judgements."""
+
+    needs: Sequence[str]  # of Feedback: "texts", "terms", "vectors"; empty where scores are enough
+
+    def predict(self, queries: Queries, feedback: Feedback | None) -> np.ndarray:
+        """float64 [queries], higher where the first pass is expected to be better."""
+
+
+class Stop(Protocol):
+    """Says after a round of retrieval which queries have had enough. One that looks at judgements is called oracle."""
+
+    def stop(self, queries: Queries, rounds: Sequence[Run]) -> np.ndarray:
+        """bool [queries]; `rounds` is what each search so far had on top, documents of earlier rounds included."""
 
 
 class Extractor(Protocol):

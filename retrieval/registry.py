@@ -31,6 +31,8 @@ FOLDERS: dict[type, str] = {
     protocols.Generator: "retrieval.generators",
     protocols.Reformulator: "prf",
     protocols.Writer: "prf.writers",
+    protocols.Predictor: "prf.predictors",
+    protocols.Stop: "prf.stops",
     protocols.Extractor: "prf.extractors",
     protocols.Loss: "training.losses",
     protocols.Regulariser: "training.regularisers",

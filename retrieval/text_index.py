@@ -106,6 +106,15 @@ class TextIndex:
         """int32 numbers of terms in a field, -1 for one that no document holds."""
         return self.vocabulary.find(_in_field(terms, self.fields, field))
 
+    def occurrences(self, numbers: np.ndarray) -> np.ndarray:
+        """int64, how often the term of each number stands in the collection, 0 for -1."""
+        starts, stops = self.offsets[numbers], self.offsets[np.asarray(numbers) + 1]
+        counts = [
+            self.frequencies[start:stop].sum(dtype=np.int64) if number >= 0 else 0
+            for number, start, stop in zip(numbers, starts, stops, strict=True)
+        ]
+        return np.array(counts, np.int64)
+
     def document_terms(self, rows: np.ndarray) -> TermVectors:
         """Term -> how often, for each of these rows."""
         bounds = self.files["forward_offsets"]

@@ -9,22 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from retrieval.composed import provenance, refuse_foreign
+from retrieval.composed import provenance, refuse_foreign, refuse_lack, refuse_unread
 from retrieval.corpus import Corpus
 from retrieval.explanation import Explanation, FeedbackDocument, FeedbackPass, inexplicable
 from retrieval.protocols import Explainer, FeedbackSource, Reformulator, Retriever
 from retrieval.types import Feedback, Queries, Run
 
 __all__ = ["FeedbackRetriever"]
-
-# Which retrievers have it of their documents, and which search with it.
-HAVE = {
-    "texts": "bm25, dense or sparse",
-    "terms": "bm25 or sparse",
-    "vectors": "dense with an encoder of one vector a text",
-    "tokens": "dense with the encoder colbert",
-}
-SEARCH = {"terms": "bm25 or sparse", "representations": "dense"}
 
 
 class FeedbackRetriever:
@@ -38,7 +29,7 @@ class FeedbackRetriever:
         """
         if depth < 0:
             raise ValueError(f"depth is {depth}; it is how many documents the first pass finds, 0 for no feedback")
-        _refuse_unread(model, retriever or source)
+        refuse_unread(model, retriever or source)
         _refuse_other_terms(source, retriever or source)
         self.documents = _source(source)
         self.source, self.model, self.retriever, self.depth = source, model, retriever or source, depth
@@ -94,7 +85,7 @@ class FeedbackRetriever:
         first = self.source.retrieve(queries, self.depth)
         self._refuse_other_documents(first)
         own, feedback = self.documents.feedback(queries, first)
-        self._refuse_lack(feedback)
+        refuse_lack(self.model, feedback, self.source)
         return own, feedback
 
     def _name(self, first: Run, found: Run) -> str:
@@ -108,29 +99,6 @@ class FeedbackRetriever:
                 f"{first.name} finds documents of its own, not those of {self.corpus.folder}: "
                 "name the `retriever` that searches the corpus"
             )
-
-    def _refuse_lack(self, feedback: Feedback) -> None:
-        lacking = [need for need in self.model.needs if getattr(feedback, need, None) is None]
-        if lacking:
-            raise ValueError(
-                f"{type(self.model).__name__} needs {' and '.join(lacking)} of the feedback documents, which "
-                f"{type(self.source).__name__} does not give: put it behind a source that does ({_where(lacking)}), or "
-                "choose another model"
-            )
-
-
-def _where(needs: Collection[str]) -> str:
-    return "; ".join(f"{need}: {HAVE[need]}" for need in needs if need in HAVE)
-
-
-def _refuse_unread(model: Reformulator, retriever: Retriever) -> None:
-    writes, reads = getattr(model, "writes", None), getattr(retriever, "reads", None)
-    if writes and reads and writes not in reads:
-        raise ValueError(
-            f"{type(model).__name__} writes {writes}, and {type(retriever).__name__} searches with "
-            f"{' or '.join(reads)} of a query: the feedback would be lost; choose another model, or a retriever that "
-            f"reads {writes}{f' ({SEARCH[writes]})' if writes in SEARCH else ''}"
-        )
 
 
 def _refuse_other_terms(source: Any, retriever: Any) -> None:
