@@ -47,8 +47,9 @@ class DenseRetriever:
         if not isinstance(store, VectorStore | TokenStore):
             raise ValueError(f"{place} holds sparse vectors, which the retriever `sparse` searches")
         self.corpus, self.store = corpus, store.expect(corpus, contract, self.dtype)
-        known = isinstance(store, TokenStore) and hasattr(self.encoder, "token_ids")
-        self.tokens = TokenFeedback(corpus, store, self.encoder, folder / "tokens" / name) if known else None
+        self.tokens = None
+        if isinstance(store, TokenStore) and hasattr(self.encoder, "token_ids"):
+            self.tokens = TokenFeedback(corpus, store, self.encoder, folder / "tokens" / name)
         self.index = copy.copy(self.index)  # a recipe may share one between retrievers; each searches its own vectors
         if isinstance(self.index, SavedIndex):
             self.index.open(self.store, corpus.ids.rank, folder / "indexes" / key(corpus, contract, store.dtype))

@@ -1,7 +1,8 @@
 """Generation batch by batch beside one prompt at a time: `python scripts/bench/generate.py [rounds]`.
 
 A Llama of 4 layers and 256 dimensions with 8,000 words, made on the spot; prompts of 8 to 64 words; float32 on the
-processor. Best of the rounds, interleaved in one run; compare the ratio, machines differ. Texts must be the same.
+processor. Best of the rounds, interleaved in one run; compare the ratio, machines differ. On one that does other work
+take the processor's seconds of one thread: OMP_NUM_THREADS=1. Texts must be the same.
 """
 
 from __future__ import annotations
@@ -38,11 +39,11 @@ def build(folder: Path) -> Path:
     return folder
 
 
-def seconds(answer: Callable[[], list[str]]) -> tuple[float, list[str]]:
-    """How long it takes, and the texts."""
-    started = time.perf_counter()
+def seconds(answer: Callable[[], list[str]]) -> tuple[float, float, list[str]]:
+    """How long it takes, on the wall and of the processor, and the texts."""
+    started, used = time.perf_counter(), time.process_time()
     texts = answer()
-    return time.perf_counter() - started, texts
+    return time.perf_counter() - started, time.process_time() - used, texts
 
 
 def measure(generator: Transformers, sampling: Sampling) -> None:
@@ -59,17 +60,18 @@ def measure(generator: Transformers, sampling: Sampling) -> None:
 
     together()  # the first one loads the model
     taken = [(seconds(together), seconds(alone)) for _ in range(rounds)]
-    if any(batched != single for (_, batched), (_, single) in taken):
+    if any(batched[2] != single[2] for batched, single in taken):
         raise SystemExit("a text differs between batched and one by one")
-    batched, single = (min(both[side][0] for both in taken) for side in (0, 1))
     print(f"temperature {sampling.temperature}: {count} prompts of 8 to 64 words, {tokens} tokens each, texts equal")
-    print(f"  one by one {single:6.2f} s  {count * tokens / single:8.0f} tokens/s")
-    print(
-        f"  batched    {batched:6.2f} s  {count * tokens / batched:8.0f} tokens/s  {single / batched:.1f} times as fast"
-    )
+    for clock, name in enumerate(("wall", "processor")):
+        batched, single = (min(both[side][clock] for both in taken) for side in (0, 1))
+        print(
+            f"  {name} s: one by one {single:.2f}, batched {batched:.2f}, {single / batched:.1f} times as fast",
+            flush=True,
+        )
 
 
-print(hardware(), packages(), f"load {os.getloadavg()[0]:.1f}", sep="\n", flush=True)
+print(hardware(), packages(), f"load {os.getloadavg()[0]:.1f}, threads {torch.get_num_threads()}", sep="\n", flush=True)
 with tempfile.TemporaryDirectory() as place:
     made = Transformers(str(build(Path(place))), dtype="float32", device="cpu")
     for temperature in (0.0, 1.0):

@@ -133,7 +133,11 @@ def published(name: str, split: str, dataset: str) -> None:
     """The new queries of every run through BM25."""
     collection, bm25 = Folder(name).open(), BM25()
     bm25.open(collection.corpus, cache_folder())
-    queries, qrels, known = collection.queries(split), collection.qrels(split), asked(collection.folder / "queries.jsonl")
+    queries, qrels, known = (
+        collection.queries(split),
+        collection.qrels(split),
+        asked(collection.folder / "queries.jsonl"),
+    )
     base = evaluate(bm25.retrieve(queries, 1000), qrels, [NDCG])
     rm3 = FeedbackRetriever(bm25, RM3())
     rm3.open(collection.corpus, cache_folder())
@@ -145,14 +149,20 @@ def published(name: str, split: str, dataset: str) -> None:
     gains = {what: paired_t(one, base, NDCG) for what, one in found.items()}
     adjusted = dict(zip(gains, holm([1.0 if one.p is None else one.p for one in gains.values()]), strict=True))
     theirs = reported(dataset)
-    print(f"\n### {collection.name}, {split}: BM25 {base.mean[NDCG]:.4f}, RM3 {evaluate(rm3.retrieve(queries, 1000), qrels, [NDCG]).mean[NDCG]:.4f}\n")
-    print("| method | model | run | nDCG@10 | over BM25 | p (Holm) | reported | off by |\n|---|---|---|---|---|---|---|---|")
+    print(
+        f"\n### {collection.name}, {split}: BM25 {base.mean[NDCG]:.4f}, RM3 {evaluate(rm3.retrieve(queries, 1000), qrels, [NDCG]).mean[NDCG]:.4f}\n"
+    )
+    print(
+        "| method | model | run | nDCG@10 | over BM25 | p (Holm) | reported | off by |\n|---|---|---|---|---|---|---|---|"
+    )
     for what in sorted(found, key=lambda one: -found[one].mean[NDCG]):
         method, model, key, kind = what
         said = theirs.get((method, model, key))
         value = found[what].mean[NDCG]
         off = f"{said:.4f} | {value - said:+.4f}" if said is not None else "- | -"
-        print(f"| {method} {kind} | {model} | {key} | {value:.4f} | {gains[what].difference:+.4f} | {adjusted[what]:.2g} | {off} |")
+        print(
+            f"| {method} {kind} | {model} | {key} | {value:.4f} | {gains[what].difference:+.4f} | {adjusted[what]:.2g} | {off} |"
+        )
     if name == "scifact":
         near = sum(abs(found[what].mean[NDCG] - theirs[what[:3]]) <= 0.005 for what in found if what[:3] in theirs)
         print(f"\n{near} of {len(found)} runs within 0.005 of what they reported")
@@ -161,9 +171,15 @@ def published(name: str, split: str, dataset: str) -> None:
 def grid(name: str, split: str, dataset: str, model: str) -> None:
     """Feedback models over the texts of one model's runs, on three retrievers."""
     collection = Folder(name).open()
-    known, queries, qrels = asked(collection.folder / "queries.jsonl"), collection.queries(split), collection.qrels(split)
+    known, queries, qrels = (
+        asked(collection.folder / "queries.jsonl"),
+        collection.queries(split),
+        collection.qrels(split),
+    )
     written = {
-        f"{method} {mode(path)}".strip(): {query: texts(known[query], new) for query, new in expanded(path, known).items()}
+        f"{method} {mode(path)}".strip(): {
+            query: texts(known[query], new) for query, new in expanded(path, known).items()
+        }
         for method, one, _, path in runs(dataset)
         if one == model
     }
