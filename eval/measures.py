@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from eval.sufficiency import sufficiency
 from retrieval.order import PAD
 from retrieval.types import Qrels, Run
 
@@ -81,6 +82,7 @@ def parse(measure: str | Measure) -> Measure:
     """The measure that a name means. Raises ValueError with the nearest names, or with what is wrong with it."""
     import ir_measures
 
+    sufficiency()
     known = ir_measures.measures.registry
     try:
         parsed = ir_measures.parse_measure(measure)  # type: ignore[arg-type]  # a Measure stays as it is
@@ -200,6 +202,16 @@ def _success(judged: _Judged, cutoff: int | None, rel: int) -> np.ndarray:
     return (_hits(judged, cutoff, rel) > 0).astype(np.float64)
 
 
+def _sufficiency(judged: _Judged, cutoff: int | None, rel: int) -> np.ndarray:
+    wanted = judged.relevant(rel)
+    if not wanted.all():
+        raise ValueError(
+            f"{int((wanted == 0).sum())} judged queries have no document of grade {rel} or more: "
+            "Sufficiency has no value for them; leave them out of the qrels"
+        )
+    return (_hits(judged, cutoff, rel) == wanted).astype(np.float64)
+
+
 def _judged_share(judged: _Judged, cutoff: int | None, rel: int) -> np.ndarray:
     """Of the results down to the cutoff, however few they are."""
     shown = judged.retrieved if cutoff is None else np.minimum(judged.retrieved, cutoff)
@@ -213,6 +225,7 @@ _FAST: dict[str, Callable[[_Judged, int | None, int], np.ndarray]] = {
     "P": _p,
     "R": _r,
     "Success": _success,
+    "Sufficiency": _sufficiency,
     "Judged": _judged_share,
 }
 

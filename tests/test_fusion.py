@@ -56,6 +56,11 @@ def test_reciprocal_ranks_give_the_worked_values(opened):
     assert list(found.values()) == pytest.approx([0.032522, 0.032266, 0.016129, 0.015873], abs=1e-6)
 
 
+def test_ranks_from_0_are_ranks_from_1_with_one_less(opened):
+    fused = opened(ReciprocalRank([ranked("a", "b", "c"), ranked("b", "d", "a")], k_rrf=59)).retrieve(QUERY, 10)
+    assert list(fused.to_dict()["q"].values()) == pytest.approx([0.033060, 0.032796, 0.016393, 0.016129], abs=1e-6)
+
+
 def test_the_hybrid_of_min_max_scores_gives_the_worked_values_and_ties_by_id(opened):
     dense = Table({"q": {"a": 0.8, "b": 0.6, "c": 0.4}}, "dense")
     sparse = Table({"q": {"b": 300, "a": 200, "d": 100}}, "sparse")

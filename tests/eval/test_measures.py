@@ -259,3 +259,19 @@ def test_real_runs_score_on_every_query_as_in_trec_eval(data):
         qrels = read_qrels(folder / "qrels_full" / f"{path.name.split('.')[0]}.tsv")
         found = evaluate(read_run(path), qrels, list(TREC))
         assert by_query(found) == trec_eval(parsed(path, (0, 2, 4), float), qrels.to_dict(), TREC)
+
+
+def test_sufficiency_is_whether_all_that_is_needed_is_among_the_first_k():
+    found = {"q1": "t1 t2 t3 t4 t5", "q2": "t9 t2 t3 t4 t7", "q3": "t5 t1"}
+    docs = DocIds.of([f"t{n}" for n in range(1, 10)])
+    rows = np.full((3, 5), -1, np.int32)
+    scores = np.full((3, 5), -np.inf, np.float32)
+    for place, line in enumerate(found.values()):
+        rows[place, : len(line.split())] = docs.rows(line.split())
+        scores[place, : len(line.split())] = -np.arange(len(line.split()))
+    run = Run(list(found), docs, rows, scores)
+    qrels = Qrels.from_dict({"q1": {"t1": 1, "t3": 1}, "q2": {"t9": 1, "t8": 1}, "q3": {"t1": 1}})
+    means = evaluate(run, qrels, ["Sufficiency@1", "Sufficiency@2", "Sufficiency@3", "Sufficiency@5", "R@2"]).mean
+    assert list(means.values()) == pytest.approx([0, 1 / 3, 2 / 3, 2 / 3, 2 / 3])
+    with pytest.raises(ValueError, match="1 judged queries have no document of grade 1 or more"):
+        evaluate(run, Qrels.from_dict({"q1": {"t1": 1}, "q2": {"t9": 0}}), ["Sufficiency@2"])
