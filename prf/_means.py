@@ -44,8 +44,12 @@ def mean_of(feedback: Feedback, rows: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def moved(queries: Queries, vectors: np.ndarray, to: np.ndarray, moves: np.ndarray) -> Queries:
-    """The queries with the vectors `to` where a bool of `moves` says so; the others keep theirs to the last bit."""
-    return replace(queries, representations=Dense(np.where(moves[:, None], to, vectors).astype(np.float32)))
+    """The queries with the vectors `to` where a bool of `moves` says so; the others keep theirs to the last bit.
+
+    Vectors are the only form they have then: a retriever might rather search with another.
+    """
+    found = Dense(np.where(moves[:, None], to, vectors).astype(np.float32))
+    return replace(queries, terms=None, variants=None, representations=found)
 
 
 def _means(feedback: Feedback, rows: Sequence[np.ndarray]) -> np.ndarray:

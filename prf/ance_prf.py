@@ -36,10 +36,14 @@ class ANCEPRF:
         self.truncated = 0  # of all queries that were encoded so far
 
     def reformulate(self, queries: Queries, feedback: Feedback | None) -> Queries:
-        """The queries with new `representations`. Raises ValueError without texts of the documents."""
-        found = self.encoder.encode_queries(self.texts(queries, feedback))
+        """The queries with new `representations` and no other form.
+
+        Raises ValueError without texts of the documents, and for instructions that the encoder does not take.
+        """
+        found = self._encoded(queries, self.texts(queries, feedback))
         self.truncated += found.truncated
-        return replace(queries, representations=found.dense if isinstance(found, Hybrid) else found)
+        made = found.dense if isinstance(found, Hybrid) else found
+        return replace(queries, terms=None, variants=None, representations=made)
 
     def texts(self, queries: Queries, feedback: Feedback | None) -> list[str]:
         """What the encoder reads, one text a query: also what a query encoder is trained on."""
@@ -61,6 +65,14 @@ class ANCEPRF:
         """What encodes the queries, for the manifest, and how many of them were cut with their documents."""
         about = {"encoder": dict(self.encoder.contract()), "separator": self._between()}
         return about | {"truncated queries with feedback": self.truncated}
+
+    def _encoded(self, queries: Queries, texts: list[str]) -> Any:
+        if queries.instructions is None:
+            return self.encoder.encode_queries(texts)
+        if not hasattr(self.encoder, "encode_instructed"):
+            name = type(self.encoder).__name__
+            raise ValueError(f"the queries carry instructions, which {name} does not take: choose another encoder")
+        return self.encoder.encode_instructed(texts, queries.instructions)
 
     def _between(self) -> str:
         found = getattr(self.encoder, "separator", None) if self.separator is None else self.separator

@@ -47,8 +47,9 @@ class Clarify:
         """`user` None is the same model. `information` is JSONL of {"_id", "need"}; None takes each instruction.
 
         `passages` of the first pass are shown to the one who asks. `transcript` is a JSONL file with each turn of each
-        query. `prompts` is a folder with your own clarify-question.txt and clarify-answer.txt. A failed generation
-        raises ValueError unless `fallback` is named: keep leaves the query as it was.
+        query; its number begins at 1 again where a query is asked afresh. `prompts` is a folder with your own
+        clarify-question.txt and clarify-answer.txt. A failed generation raises ValueError unless `fallback` is named:
+        keep leaves the query as it was, and the turn is written down with null in the place of what failed.
         """
         if passages < 0:
             raise ValueError(f"passages is {passages}; it is 0 or more")
@@ -60,6 +61,7 @@ class Clarify:
         self.asks = Texts(generator, sampling, fallback=fallback, read=first_line)
         self.answers = Texts(user or generator, sampling, fallback=fallback, read=first_line)
         self.lines: list[dict[str, Any]] = []  # of the transcript
+        self.last: dict[str, tuple[int, str]] = {}  # the number of each query's last turn, and the text that it left
 
     def reformulate(self, queries: Queries, feedback: Feedback | None) -> Queries:
         """The queries with question and answer after their texts.
@@ -78,11 +80,9 @@ class Clarify:
             self.answer.messages(need=needs[place], question=questions[place], query=queries.texts[place])
             for place in asked
         ]
-        texts = list(queries.texts)
-        for place, (answer,) in zip(asked, self.answers.slots(chats), strict=True):
-            if answer is not None:
-                self._note(queries.ids[place], texts[place], str(questions[place]), answer)
-                texts[place] = f"{texts[place]} {questions[place]} {answer}"
+        answers = dict(zip(asked, (answer for (answer,) in self.answers.slots(chats)), strict=True))
+        turns = zip(queries.ids, queries.texts, questions, map(answers.get, range(len(queries))), strict=True)
+        texts = [self._turn(*turn) for turn in turns]
         self._save()
         return reworded(queries, texts)
 
@@ -108,9 +108,14 @@ class Clarify:
             )
         return [known[query] for query in queries.ids]
 
-    def _note(self, query: str, text: str, question: str, answer: str) -> None:
-        turn = 1 + sum(line["_id"] == query for line in self.lines)
+    def _turn(self, query: str, text: str, question: str | None, answer: str | None) -> str:
+        """The text after a turn, which is noted: the first one, but where the text is what the last turn left."""
+        turn, left = self.last.get(query, (0, ""))
+        turn = turn + 1 if text == left else 1
         self.lines.append({"_id": query, "turn": turn, "query": text, "question": question, "answer": answer})
+        moved = text if answer is None else f"{text} {question} {answer}"
+        self.last[query] = turn, moved
+        return moved
 
     def _save(self) -> None:
         if self.transcript:

@@ -39,7 +39,7 @@ class ColBERTPRF:
         seed: int = 42,
     ):
         """`clusters` is k of k-means; documents with fewer different vectors have as many clusters as those."""
-        if min(fb_docs, fb_embs) < 0 or beta < 0 or nearest < 1 or clusters < max(1, fb_embs):
+        if min(fb_docs, fb_embs) < 0 or not beta >= 0 or nearest < 1 or clusters < max(1, fb_embs):
             raise ValueError(
                 "ColBERTPRF takes fb_docs, fb_embs and beta of 0 or more, nearest of 1 or more and at least as many "
                 f"clusters as fb_embs, not {fb_docs}, {fb_embs}, {beta}, {nearest} and {clusters}"
@@ -65,7 +65,8 @@ class ColBERTPRF:
                 found, tokens = feedback.tokens(np.sort(mine))  # so that the order of the first pass counts for nothing
                 parts[-1] = np.concatenate([parts[-1], self._expansion(found.vectors, tokens, feedback.statistics)])
         offsets = np.cumsum([0, *map(len, parts)], dtype=np.int64)
-        return replace(queries, representations=Tokens(np.concatenate([own.vectors[:0], *parts]), offsets))
+        made = Tokens(np.concatenate([own.vectors[:0], *parts]), offsets)
+        return replace(queries, terms=None, variants=None, representations=made)
 
     def _expansion(self, vectors: np.ndarray, tokens: Sequence[str], statistics: TermStatistics) -> np.ndarray:
         """float32 [up to fb_embs, dimensions]: weighted centroids, the heaviest first.

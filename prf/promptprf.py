@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from prf._texts import reworded, texts_of
+from prf._texts import reworded
+from prf._vectors import best
 from retrieval.asking import cut_words
 from retrieval.chat_prompt import prompt_file
 from retrieval.feature_store import FeatureStore
@@ -21,11 +23,14 @@ __all__ = ["PromptPRF"]
 
 PLACE = re.compile(r"\{(\w+)\}")
 
+Ranked = tuple[int, str]  # the rank of a document in the first pass, and its feature
+
 
 class PromptPRF:
     """q' = template(q, the features of the first `depth` documents in rank order). Li et al. (2025), arXiv 2503.14887.
 
-    A feature is of a document and knows no query. A query without features, and each at depth 0, stays as it is.
+    A feature is of a document and knows no query. A query without features, and each at depth 0, keeps its text, which
+    is searched with as the retriever alone would.
     """
 
     writes = "texts"
@@ -43,8 +48,8 @@ class PromptPRF:
         """Features are those of the `features` folder that retrieval.features wrote, or made here by an `extractor`.
 
         `encoder` is that of the retriever: of a query longer than it reads the lowest-ranked features are dropped. None
-        drops nothing. `rank_labels` puts [1], [2] ... before the features. `template` is a file with `# id version` and
-        then text with {query} and {features}.
+        drops nothing. `rank_labels` puts [1], [2] ... before them, their ranks in the first pass. `template` is a file
+        with `# id version` and then text with {query} and {features}.
         """
         if (extractor is None) == (features is None):
             raise ValueError("PromptPRF needs an extractor, or a folder of features: exactly one of them")
@@ -59,25 +64,42 @@ class PromptPRF:
         self.extractor, self.features, self.encoder = extractor, features, encoder
         self.needs: Sequence[str] = ("texts",) if features is None else ()
         self.depth, self.rank_labels, self.max_feature_words = depth, rank_labels, max_feature_words
-        self.template, self.name = read_template(prompt_file("prf", "promptprf", template))
+        file = prompt_file("prf", "promptprf", template)
+        self.template, self.name = read_template(file)
+        self.digest = hashlib.sha256(file.read_bytes()).hexdigest()
         self.truncated = self.dropped = self.missing = 0
 
     def reformulate(self, queries: Queries, feedback: Feedback | None) -> Queries:
-        """The queries with new texts. Raises ValueError without feedback documents, or with features of other ones."""
+        """The queries with new texts.
+
+        Raises ValueError without feedback documents of these queries, for features that were not extracted or are of
+        another corpus, and for instructions, whose length an `encoder` would not count.
+        """
         if not self.depth:
-            return queries
+            return reworded(queries, queries.texts)
         if feedback is None:
             raise ValueError("PromptPRF needs feedback documents: put it behind a source, as `model` of feedback")
-        found = self._stored(feedback) if self._store else self._extracted(queries, feedback)
-        return reworded(queries, self._fitting(queries.texts, [self._usable(one) for one in found]))
+        if list(feedback.run.query_ids) != list(queries.ids):
+            raise ValueError(f"PromptPRF was given {len(queries)} queries and the feedback of others")
+        if self.encoder is not None and queries.instructions is not None:
+            raise ValueError("PromptPRF cannot tell what fits beside instructions of queries: leave out the encoder")
+        rows = best(feedback.run, self.depth)
+        distinct = np.unique(np.concatenate([np.zeros(0, np.int32), *rows])).astype(np.int32)
+        found = self._stored(distinct, feedback) if self._store else self._extracted(distinct, feedback)
+        feature_of = dict(zip(distinct.tolist(), found, strict=True))
+        usable = [self._usable([feature_of[row] for row in mine.tolist()]) for mine in rows]
+        return reworded(queries, self._fitting(queries.texts, usable))
 
     def provenance(self) -> dict[str, Any]:
         """Template and settings, what the features are, and counts of all queries so far."""
-        features = {"folder": str(self.features), "extractor": self._store.contract} if self._store else None
+        store, features = self._store, None
+        if store:
+            features = {"folder": str(self.features), "extractor": store.contract, "counts": store.counts}
         extractor: Any = self.extractor
         about = extractor.provenance() if hasattr(extractor, "provenance") else {}
         return {
             "template": self.name,
+            "template sha256": self.digest,
             "depth": self.depth,
             "rank labels": self.rank_labels,
             "max feature words": self.max_feature_words,
@@ -92,32 +114,34 @@ class PromptPRF:
     def _store(self) -> FeatureStore | None:
         return FeatureStore(self.features) if self.features else None
 
-    def _stored(self, feedback: Feedback) -> Iterator[list[str]]:
-        """The features of each query's documents from the folder."""
+    def _stored(self, rows: np.ndarray, feedback: Feedback) -> list[str]:
+        """The features of these documents from the folder."""
         store: Any = self._store
         if store.fingerprint != feedback.run.docs.fingerprint:
             raise ValueError(
                 f"{store.folder} holds features of corpus {store.fingerprint[:12]}, and the feedback documents are of "
                 f"{feedback.run.docs.fingerprint[:12]}: extract those with retrieval.features"
             )
-        yield from (store.features(rows[rows >= 0]) for rows in feedback.run.rows[:, : self.depth])
+        return store.features(rows)
 
-    def _extracted(self, queries: Queries, feedback: Feedback) -> Iterator[list[str]]:
-        """The same made here, of each document once however many queries found it."""
-        texts = list(texts_of(self, queries, feedback, self.depth))
-        distinct = list(dict.fromkeys(text for one in texts for text in one))
+    def _extracted(self, rows: np.ndarray, feedback: Feedback) -> list[str]:
+        """The same made here, of each text once however many queries found it; none of a blank one."""
+        if feedback.texts is None:
+            raise ValueError("PromptPRF needs the texts of feedback documents: name a source that shows them")
+        texts = list(feedback.texts(rows))
+        distinct = list(dict.fromkeys(text for text in texts if text.strip()))
         extractor: Any = self.extractor
         made = dict(zip(distinct, extractor.extract(distinct), strict=True))
-        yield from ([made[text] for text in one] for one in texts)
+        return [made.get(text) or "" for text in texts]
 
-    def _usable(self, features: Sequence[str]) -> list[str]:
-        """Each cut to its words; an empty one is left out."""
-        cut = [cut_words(one, self.max_feature_words) for one in features if one.strip()]
-        self.truncated += sum(more for _, more in cut)
+    def _usable(self, features: Sequence[str]) -> list[Ranked]:
+        """Each cut to its words, with the rank of its document; an empty one is left out."""
+        cut = [(rank, *cut_words(one, self.max_feature_words)) for rank, one in enumerate(features, 1) if one.strip()]
+        self.truncated += sum(more for _, _, more in cut)
         self.missing += len(features) - len(cut)
-        return [one for one, _ in cut]
+        return [(rank, one) for rank, one, _ in cut]
 
-    def _fitting(self, queries: Sequence[str], features: Sequence[list[str]]) -> list[str]:
+    def _fitting(self, queries: Sequence[str], features: Sequence[Sequence[Ranked]]) -> list[str]:
         """The new texts, each with as many of its first features as the encoder reads whole."""
         kept = np.array([len(one) for one in features], int)
         texts = [self._render(query, one) for query, one in zip(queries, features, strict=True)]
@@ -131,10 +155,10 @@ class PromptPRF:
             self.dropped += len(left)
         return texts
 
-    def _render(self, query: str, features: Sequence[str]) -> str:
+    def _render(self, query: str, features: Sequence[Ranked]) -> str:
         if not features:
             return query
-        marked = [f"[{rank}] {one}" for rank, one in enumerate(features, 1)] if self.rank_labels else features
+        marked = [f"[{rank}] {one}" if self.rank_labels else one for rank, one in features]
         values = {"query": query, "features": " ".join(marked)}
         return PLACE.sub(lambda place: values[place[1]], self.template)
 

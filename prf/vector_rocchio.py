@@ -26,7 +26,7 @@ class VectorRocchio:
         self, alpha: float = 0.4, beta: float = 0.6, gamma: float = 0.0, fb_docs: int = 5, bottom_docs: int = 0
     ):
         """`gamma` weighs the last `bottom_docs` documents of the first pass, whose depth should keep them apart."""
-        if min(alpha, beta, gamma) < 0 or min(fb_docs, bottom_docs) < 0:
+        if not all(one >= 0 for one in (alpha, beta, gamma, fb_docs, bottom_docs)):  # NaN is refused too
             raise ValueError(
                 "VectorRocchio takes alpha, beta, gamma, fb_docs and bottom_docs of 0 or more, "
                 f"not {alpha}, {beta}, {gamma}, {fb_docs} and {bottom_docs}"

@@ -11,7 +11,7 @@ from retrieval.cli import run as run_recipe
 from retrieval.corpus import Corpus
 from retrieval.feature_store import SHARD, extract_corpus
 from retrieval.locate import cache_folder
-from retrieval.protocols import COUNTED, Dataset, Extractor
+from retrieval.protocols import Dataset, Extractor
 from retrieval.run_file import read_run
 
 __all__ = ["features"]
@@ -27,19 +27,18 @@ def features(
 ) -> dict[str, Any]:
     """Write the feature of every document to OUT/features, for `model: {type: promptprf, features: OUT/features}`.
 
-    `run` is a run file: only the first `depth` documents of its queries are read. `shard` is how many documents a kill
-    may cost.
+    What is counted is of all that lies there, whichever run made it; shards with failed ones are done again by the next
+    run. `run` is a run file: only the first `depth` documents of its queries are read. `shard` is how many documents a
+    kill may cost.
     """
     corpus = dataset.open().corpus
     rows = None if run is None else _found(run, corpus, depth)
     store = extract_corpus(corpus, extractor, (out or cache_folder()) / "features", rows, shard)
     empty = store.features(np.arange(len(corpus), dtype=np.int32) if rows is None else rows).count("")
-    about = extractor.provenance() if hasattr(extractor, "provenance") else {}
-    counts = {what: count for what, count in about.items() if what.startswith(COUNTED)}
     print(f"{len(store)} features in {store.folder}; {empty} are empty")
-    for what, count in counts.items():
+    for what, count in store.counts.items():
         print(f"{what}: {count}")
-    return {"documents": len(store), "empty features": empty, **counts, "contract": dict(extractor.contract())}
+    return {"documents": len(store), "empty features": empty, **store.counts, "contract": dict(extractor.contract())}
 
 
 def _found(path: Path, corpus: Corpus, depth: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,17 +25,15 @@ class Judge:
 
         try:
             self.measure = ir_measures.parse_measure(measure)
-        except (NameError, ValueError) as error:
+        except (NameError, ValueError, AssertionError) as error:  # the last for a bad parameter
             raise ValueError(f"measure {measure!r} is unknown ({error}): name one such as nDCG@10") from None
         self.qrels = Path(qrels)
 
     def values(self, run: Run) -> np.ndarray:
-        """float64 [queries], 0 for one without judgements or results. Raises ValueError where no query is judged."""
+        """float64 [queries], 0 for one without judgements or results."""
         import ir_measures
 
         judged = {query: self._judged[query] for query in run.query_ids if query in self._judged}
-        if len(run.query_ids) and not judged:
-            raise ValueError(f"{self.qrels} judges none of the queries, such as {run.query_ids[0]!r}: take their qrels")
         place = {query: number for number, query in enumerate(run.query_ids)}
         ranked = {
             query: {doc: float(-rank) for rank, doc in enumerate(found)}
@@ -42,9 +41,14 @@ class Judge:
             if found and query in judged
         }
         values = np.zeros(len(place))
-        for one in ir_measures.iter_calc([self.measure], judged, ranked):
+        for one in ir_measures.iter_calc([self.measure], judged, ranked) if judged else ():
             values[place[one.query_id]] = one.value
         return values
+
+    def refuse_unjudged(self, query_ids: Sequence[str]) -> None:
+        """Raises ValueError where none of these queries is judged: the qrels are those of others."""
+        if len(query_ids) and not any(query in self._judged for query in query_ids):
+            raise ValueError(f"{self.qrels} judges none of the queries, such as {query_ids[0]!r}: take their qrels")
 
     def provenance(self) -> dict[str, Any]:
         """Plain values, for a manifest, which say that judgements were looked at."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from prf.extractors.generated import Generated
 from prf.extractors.lead import Lead
 from retrieval.collection import write_collection
 from retrieval.corpus import Corpus
@@ -12,7 +13,7 @@ from retrieval.datasets.folder import Folder
 from retrieval.feature_store import FeatureStore, extract_corpus
 from retrieval.features import features
 from retrieval.run_file import write_run
-from retrieval.types import Run
+from retrieval.types import Generation, Run
 
 DOCUMENTS = [(f"d{i}", "", f"Text {i}. More." if i != 4 else "") for i in range(10)]
 
@@ -47,10 +48,14 @@ def test_features_are_found_by_row_in_the_order_asked(corpus, tmp_path):
     assert FeatureStore(tmp_path / "f").contract == Lead(1).contract()
 
 
-def test_of_documents_that_were_not_asked_for_there_is_none(corpus, tmp_path):
+def test_documents_that_were_not_asked_for_are_refused(corpus, tmp_path):
     noting = Noting()
     store = extract_corpus(corpus, noting, tmp_path / "f", rows(2, 3, 7), shard=2)
-    assert store.features(rows(1, 2, 7, 9)) == ["", "Text 2.", "Text 7.", ""]
+    assert store.features(rows(7, 2)) == ["Text 7.", "Text 2."]
+    with pytest.raises(
+        ValueError, match="holds features of 3 documents, and 2 others were not extracted: raise `depth`"
+    ):
+        store.features(rows(1, 2, 7, 9))
     assert noting.read == ["Text 2. More.", "Text 3. More.", "Text 7. More."]
 
 
@@ -68,6 +73,37 @@ def test_killed_and_started_again_it_ends_with_the_same_bytes_and_does_nothing_t
     assert all((tmp_path / "f" / one).read_bytes() == (tmp_path / "whole" / one).read_bytes() for one in names)
     extract_corpus(corpus, finished := Noting(), tmp_path / "f", shard=3)
     assert not finished.read
+
+
+class Flaky:
+    """A generator that fails for some texts as long as it is ill."""
+
+    def __init__(self):
+        self.ill, self.shown = True, []
+
+    def generate(self, requests):
+        for place, one in enumerate(requests):
+            text = one.messages[-1]["content"].splitlines()[0]
+            self.shown.append(text.removeprefix("Passage: "))
+            fails = self.ill and "7" in text
+            yield place, Generation("", 1, 0, failure="gone") if fails else Generation("words", 10, 2)
+
+    def contract(self):
+        return {"model": "flaky"}
+
+
+def test_counts_are_kept_with_the_shards_and_a_failed_feature_is_made_by_a_later_run(corpus, tmp_path):
+    flaky, folder = Flaky(), tmp_path / "f"
+    store = extract_corpus(corpus, Generated(flaky, fallback="keep"), folder, shard=3)
+    assert store.features(rows(6, 7)) == ["words", ""] and store.counts["failed generations"] == 1
+    assert store.counts["model calls"] == 9 and FeatureStore(folder).counts == store.counts
+    flaky.ill, flaky.shown = False, []
+    store = extract_corpus(corpus, Generated(flaky), folder, shard=3)  # a fallback is no part of what features are
+    assert flaky.shown == ["Text 7. More."] and store.features(rows(7)) == ["words"]
+    assert store.counts["failed generations"] == 0 and store.counts["generations"] == 9
+    assert store.counts["tokens out"] + store.counts["cached tokens out"] == 18
+    extract_corpus(corpus, Generated(flaky), folder, shard=3)
+    assert flaky.shown == ["Text 7. More."]
 
 
 @pytest.mark.parametrize(
@@ -121,6 +157,6 @@ def test_the_recipe_reads_a_whole_collection_or_what_a_run_found(tmp_path, capsy
     write_run(found, tmp_path / "run.trec")
     assert features(dataset, Lead(1), run=tmp_path / "run.trec", depth=2, out=tmp_path / "part")["documents"] == 2
     store = FeatureStore(tmp_path / "part" / "features")
-    assert store.features(rows(1, 2, 7)) == ["Text 1.", "", "Text 7."]
+    assert store.features(rows(1, 7)) == ["Text 1.", "Text 7."]
     with pytest.raises(ValueError, match="depth is 0"):
         features(dataset, Lead(1), run=tmp_path / "run.trec", depth=0, out=tmp_path / "none")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +25,8 @@ FEATURES = {  # tokens that an answer may have
     "queries": 128,
     "news": 256,
 }
-MARKERS = {"cot_keywords": "Keywords:"}  # the feature is what follows the last of these
+KEYWORDS = re.compile(r"(?<!\w)keywords?[ \t]*\**[ \t]*:[ \t]*\**", re.IGNORECASE)
+LABELLED = ("keywords", "cot_keywords")  # what follows the last "Keywords:" is the feature, and of the second only that
 
 
 class Generated:
@@ -45,7 +47,7 @@ class Generated:
         """`feature` is one of those in extractors/prompts, or a name for what your own `prompt` asks for.
 
         `prompt` is a file of chat turns with {passage}. Passages are cut to `words`. `max_tokens` None is by feature. A
-        failed, empty or refused answer, and a cot_keywords without "Keywords:", raises ValueError unless `fallback` is
+        failed, empty or refused answer, and cot_keywords without "Keywords:", raises ValueError unless `fallback` is
         named: keep leaves the document without a feature.
         """
         if prompt is None and feature not in FEATURES:
@@ -54,26 +56,28 @@ class Generated:
             raise ValueError(f"words is {words}; a passage has at least 1 word")
         self.feature, self.words = feature, words
         self.prompt = MessagePrompt.read(prompt_file("prf.extractors", feature, prompt), ("passage",))
-        self.generated = Texts(
-            generator, Sampling(max_tokens or FEATURES.get(feature, 256)), fallback=fallback, read=self._read
-        )
+        sampling = Sampling(FEATURES.get(feature, 256) if max_tokens is None else max_tokens)
+        self.generated = Texts(generator, sampling, fallback=fallback, read=self._read)
         self.truncated = 0
 
-    def extract(self, texts: Sequence[str]) -> list[str]:
-        """The feature of each text; of a blank one, and of one whose generation failed, an empty one."""
+    def extract(self, texts: Sequence[str]) -> list[str | None]:
+        """The feature of each text; of a blank one an empty one, and None where the generation failed."""
         shown = [self._cut(text) for text in texts if text.strip()]
         chats = [self.prompt.messages(passage=text) for text in shown]
         answers = iter(self.generated.slots(chats))
-        return [(next(answers)[0] or "") if text.strip() else "" for text in texts]
+        return [next(answers)[0] if text.strip() else "" for text in texts]
 
     def contract(self) -> Mapping[str, Any]:
-        """All that determines a feature, as plain values."""
-        about = {"extractor": "generated", "feature": self.feature, "words": self.words}
-        return {**about, **self.prompt.about(), **self.generated.asker.about()}
+        """All that determines a feature, as plain values: a fallback makes none, it says what becomes of a failure."""
+        about = {"extractor": "generated", "feature": self.feature, "words": self.words, **self.prompt.about()}
+        asked = {what: value for what, value in self.generated.asker.about().items() if what != "fallback"}
+        return about | asked
 
     def provenance(self) -> dict[str, Any]:
         """The contract, and counts of all that was asked so far."""
-        return {**self.contract(), **self.generated.asker.counts(), "truncated passages": self.truncated}
+        asker = self.generated.asker
+        counts = {**asker.counts(), "truncated passages": self.truncated}
+        return {**self.contract(), "fallback": asker.fallback, **counts}
 
     def _cut(self, text: str) -> str:
         kept, cut = cut_words(text, self.words)
@@ -81,7 +85,7 @@ class Generated:
         return kept
 
     def _read(self, answer: str) -> str | None:
-        marker = MARKERS.get(self.feature, "")
-        if marker and marker not in answer:
-            return None
-        return passage(answer.rpartition(marker)[2] if marker else answer)
+        if self.feature not in LABELLED:
+            return passage(answer)
+        *before, said = KEYWORDS.split(answer)
+        return passage(said) if before or self.feature != "cot_keywords" else None

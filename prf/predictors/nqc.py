@@ -16,7 +16,7 @@ class NQC:
     """The standard deviation of the k best scores over |score of the collection|. Shtok et al. (2012).
 
     Few retrievers have a score of the collection as a document: the mean over the whole first pass stands for it, so a
-    deep one, such as 1000, comes closest.
+    deep one, such as 1000, comes closest. One document has no deviation: it is predicted as if none had been found.
     """
 
     needs = ()
@@ -28,9 +28,9 @@ class NQC:
         self.k = k
 
     def predict(self, queries: Queries, feedback: Feedback | None) -> np.ndarray:
-        """float64 [queries], -inf where nothing was found. Raises ValueError without a first pass of these queries."""
+        """float64 [queries], -inf below two documents. Raises ValueError without a first pass of these queries."""
         run = first_pass(self, queries, feedback)
-        return np.array([self._of(scores) if len(scores) else NOTHING for scores in score_lists(run)], np.float64)
+        return np.array([self._of(scores) if len(scores) > 1 else NOTHING for scores in score_lists(run)], np.float64)
 
     def _of(self, scores: np.ndarray) -> float:
         return scores[: self.k].std() / max(abs(scores.mean()), SMALLEST)

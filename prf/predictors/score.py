@@ -25,9 +25,14 @@ class Score:
         self.gap_to = gap_to
 
     def predict(self, queries: Queries, feedback: Feedback | None) -> np.ndarray:
-        """float64 [queries], -inf where nothing was found. Raises ValueError without a first pass of these queries."""
+        """float64 [queries], -inf where nothing was found, or, for a gap, only one document.
+
+        Raises ValueError without a first pass of these queries.
+        """
         run = first_pass(self, queries, feedback)
-        return np.array([self._of(scores) if len(scores) else NOTHING for scores in score_lists(run)], np.float64)
+        least = 1 if self.gap_to is None else 2
+        lists = score_lists(run)
+        return np.array([self._of(scores) if len(scores) >= least else NOTHING for scores in lists], np.float64)
 
     def _of(self, scores: np.ndarray) -> float:
         return scores[0] if self.gap_to is None else scores[0] - scores[: self.gap_to][-1]

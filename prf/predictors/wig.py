@@ -16,7 +16,7 @@ class WIG:
     """(mean of the k best scores - score of the collection) / sqrt(words of the query). Zhou and Croft (2007).
 
     The mean over the whole first pass stands for the score of the collection, as in NQC; a query without words counts
-    as one word.
+    as one word. A list of k documents or fewer has no rest to gain on: it is predicted as if nothing had been found.
     """
 
     needs = ()
@@ -28,7 +28,7 @@ class WIG:
         self.k = k
 
     def predict(self, queries: Queries, feedback: Feedback | None) -> np.ndarray:
-        """float64 [queries], -inf where nothing was found.
+        """float64 [queries], -inf where no more than k documents were found.
 
         Raises ValueError without a first pass of these queries, and for one no deeper than k, where all gain is 0.
         """
@@ -39,7 +39,9 @@ class WIG:
                 "give it a greater depth, or a smaller k"
             )
         pairs = zip(score_lists(run), queries.texts, strict=True)
-        return np.array([self._of(scores, text) if len(scores) else NOTHING for scores, text in pairs], np.float64)
+        return np.array([self._of(scores, text) for scores, text in pairs], np.float64)
 
     def _of(self, scores: np.ndarray, text: str) -> float:
+        if len(scores) <= self.k:
+            return NOTHING
         return (scores[: self.k].mean() - scores.mean()) / math.sqrt(max(1, len(text.split())))

@@ -25,7 +25,9 @@ class Oracle:
         self.judge, self.qrels, self.measure, self.threshold = Judge(qrels, measure), qrels, measure, threshold
 
     def stop(self, queries: Queries, rounds: Sequence[Run]) -> np.ndarray:
-        """bool [queries]; one that is not judged has never enough."""
+        """bool [queries]; one that is not judged has never enough. Raises ValueError where none is judged at all."""
+        if len(rounds) == 1:  # later ones may go on with unjudged queries alone
+            self.judge.refuse_unjudged(queries.ids)
         return self.judge.values(rounds[-1]) >= self.threshold
 
     def provenance(self) -> dict[str, Any]:

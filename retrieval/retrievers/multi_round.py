@@ -41,8 +41,8 @@ class MultiRound:
         """Each round adds `per_round_k` documents. `stop` ends the rounds of a query before the last.
 
         Without `exclude_seen` each round ranks anew: its list comes first, and below it what only earlier rounds found,
-        the latest first. `save` is a folder to which `runs` are written, as round-1.trec and so on. Raises ValueError
-        for a retriever that does not read what the model writes.
+        the latest first. `save` is a folder to which `runs` are written, as round-1.trec and so on; such files
+        of more rounds are deleted there. Raises ValueError for a retriever that does not read what the model writes.
         """
         if min(per_round_k, rounds) < 1:
             raise ValueError(f"per_round_k is {per_round_k} and rounds {rounds}; each is at least 1")
@@ -122,8 +122,13 @@ class MultiRound:
         return self.update.reformulate(own, feedback)
 
     def _save(self) -> None:
-        for number, run in enumerate(self.runs if self.save else [], 1):
-            write_run(run, Path(self.save or "") / f"round-{number}.trec")
+        if not self.save:
+            return
+        files = [Path(self.save) / f"round-{number}.trec" for number in range(1, len(self.runs) + 1)]
+        for run, file in zip(self.runs, files, strict=True):
+            write_run(run, file)
+        for left in {*Path(self.save).glob("round-[0-9]*.trec")} - {*files}:
+            left.unlink()  # of more rounds, from before
 
 
 def _take(run: Run, places: np.ndarray) -> Run:

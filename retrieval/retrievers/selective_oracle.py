@@ -41,7 +41,11 @@ class SelectiveOracle:
         open_all([self.plain, self.with_feedback], corpus, folder)
 
     def retrieve(self, queries: Queries, k: int) -> Run:
-        """The k best by either; the measure looks at no more than these k. Equal measures leave the plain list."""
+        """The k best by either; the measure looks at no more than these k. Equal measures leave the plain list.
+
+        Raises ValueError where no query is judged.
+        """
+        self.judge.refuse_unjudged(queries.ids)
         plain, moved = (found(one, queries, k, self.corpus) for one in (self.plain, self.with_feedback))
         chosen = np.flatnonzero(self.judge.values(moved) > self.judge.values(plain))
         self.queries += len(queries)

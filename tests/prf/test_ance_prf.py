@@ -49,6 +49,25 @@ def test_query_and_texts_stand_in_the_order_of_the_first_pass():
     assert made.representations.vectors.shape == (3, 2) and made.texts == ["a", "b", "c"]
 
 
+def test_the_new_vector_is_the_only_form_of_the_query():
+    own = replace(queries("a", "b", "c"), variants=[[("other", 1.0)]] * 3)
+    made = ANCEPRF(Reader()).reformulate(own, FOUND)
+    assert own.terms is not None and made.terms is made.variants is None
+
+
+def test_instructions_are_read_with_the_texts_or_refused():
+    class Told(Reader):
+        def encode_instructed(self, texts, instructions):
+            self.told = list(instructions)
+            return self.encode_queries(texts)
+
+    told = replace(queries("a", "b", "c"), instructions=["x", "y", "z"])
+    ANCEPRF(reader := Told(), fb_docs=1).reformulate(told, FOUND)
+    assert reader.told == ["x", "y", "z"] and reader.read == ["a | second", "b", "c"]
+    with pytest.raises(ValueError, match="carry instructions, which Reader does not take: choose another encoder"):
+        ANCEPRF(Reader()).reformulate(told, FOUND)
+
+
 def test_depth_0_reads_the_query_alone():
     reader = Reader()
     ANCEPRF(reader, fb_docs=0).reformulate(queries("a", "b", "c"), FOUND)

@@ -99,7 +99,11 @@ def test_a_generation_that_failed_raises_or_leaves_the_query_and_is_counted(info
         with pytest.raises(ValueError, match="fallback: keep"):
             clarify(information, **rules).reformulate(ASKED, FOUND)
         model = clarify(information, **rules, fallback="keep")
-        assert model.reformulate(ASKED, FOUND).texts == ASKED.texts and model.lines == []
+        assert model.reformulate(ASKED, FOUND).texts == ASKED.texts
+        assert [(line["_id"], line["answer"]) for line in model.lines] == [("q0", None), ("q1", None)]
+        assert [line["question"] for line in model.lines] == (
+            [None] * 2 if "asks" in rules else ["Which river?", "Which comet?"]
+        )
         assert model.provenance()["failed generations"] == 2
 
 
@@ -115,6 +119,14 @@ def test_the_turns_of_each_query_are_written_down(information, tmp_path):
     assert lines[2]["query"] == "river Which river? The elbe"
     about = retriever.provenance()
     assert about["update"]["simulated user"] is True and about["generations"] == 8
+
+
+def test_turns_are_counted_anew_where_a_query_is_asked_afresh(information):
+    model = clarify(information)
+    later = model.reformulate(ASKED, FOUND)
+    model.reformulate(later, FOUND)
+    model.reformulate(ASKED, FOUND)
+    assert [line["turn"] for line in model.lines if line["_id"] == "q0"] == [1, 2, 1]
 
 
 @pytest.mark.parametrize(

@@ -114,7 +114,7 @@ def test_without_token_vectors_the_error_says_what_has_them():
         ColBERTPRF().reformulate(asked([X]), shown(DOCS, [], []))
 
 
-@pytest.mark.parametrize("wrong", [{"fb_docs": -1}, {"clusters": 9}, {"nearest": 0}, {"beta": -1}])
+@pytest.mark.parametrize("wrong", [{"fb_docs": -1}, {"clusters": 9}, {"nearest": 0}, {"beta": -1}, {"beta": np.nan}])
 def test_a_setting_that_cannot_be_is_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         ColBERTPRF(**wrong)

@@ -89,12 +89,18 @@ def test_clarity_without_the_shares_of_terms_says_where_they_come_from():
 
 def test_nqc_is_the_deviation_of_the_top_over_the_mean_of_all():
     predicted = NQC(k=2).predict(ASKED, first_pass())
-    assert predicted[:3].tolist() == pytest.approx([1.5 / 5, 1 / 2, 0])
+    assert predicted[:2].tolist() == pytest.approx([1.5 / 5, 1 / 2])
+    assert predicted[2] == -np.inf  # one document deviates from nothing
 
 
 def test_wig_is_the_gain_of_the_top_over_the_mean_of_all_by_the_length_of_the_query():
     predicted = WIG(k=1).predict(ASKED, first_pass())
-    assert predicted[:3].tolist() == pytest.approx([(8 - 5) / math.sqrt(2), (3 - 2) / math.sqrt(2), 0])
+    assert predicted[:2].tolist() == pytest.approx([(8 - 5) / math.sqrt(2), (3 - 2) / math.sqrt(2)])
+
+
+def test_wig_of_a_list_no_longer_than_k_is_that_of_nothing_found():
+    assert np.isneginf(WIG(k=1).predict(ASKED, first_pass())).tolist() == [False, False, True, True]
+    assert np.isneginf(WIG(k=2).predict(ASKED, first_pass())).tolist() == [False, True, True, True]
 
 
 def test_wig_of_a_first_pass_no_deeper_than_k_is_refused():
@@ -104,7 +110,7 @@ def test_wig_of_a_first_pass_no_deeper_than_k_is_refused():
 
 def test_score_is_the_first_or_the_gap_below_it():
     assert Score().predict(ASKED, first_pass())[:3].tolist() == [8, 3, 4]
-    assert Score(gap_to=2).predict(ASKED, first_pass())[:3].tolist() == [3, 2, 0]
+    assert Score(gap_to=2).predict(ASKED, first_pass())[:3].tolist() == [3, 2, -np.inf]
 
 
 def test_dense_coherence_is_the_mean_cosine_of_all_pairs():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 
 import numpy as np
@@ -104,9 +105,10 @@ def test_depth_bounds_the_documents(template):
     assert model.reformulate(asked("a"), feedback(ranked(0, 1, 2))).texts == ["a | [1] otter. [2] comet."]
 
 
-def test_depth_0_leaves_the_queries_as_they_are(template):
-    queries = asked("a")
-    assert PromptPRF(Lead(1), template=template, depth=0).reformulate(queries, feedback(ranked(0))) is queries
+def test_depth_0_keeps_the_texts_and_nothing_that_the_source_would_search_with(template):
+    queries = replace(asked("a"), terms=[{"a": 1.0}], variants=[[("b", 1.0)]])
+    moved = PromptPRF(Lead(1), template=template, depth=0).reformulate(queries, feedback(ranked(0)))
+    assert moved.texts == ["a"] and moved.terms is moved.variants is moved.representations is None
 
 
 def test_a_query_without_documents_keeps_its_text(template):
@@ -121,7 +123,7 @@ def test_a_document_without_text_or_feature_is_skipped_and_never_named_none(temp
 
     model = PromptPRF(Some(), template=template)
     moved = model.reformulate(asked("a"), feedback(ranked(0, 1, 3, 2)))
-    assert moved.texts == ["a | [1] otter [2] violin"] and model.missing == 1
+    assert moved.texts == ["a | [1] otter [4] violin"] and model.missing == 2
 
 
 def test_the_new_text_is_searched_with_and_nothing_else(template):
@@ -227,13 +229,44 @@ def test_features_of_another_corpus_are_refused(opened, tmp_path):
         PromptPRF(features=tmp_path / "features").reformulate(asked("a"), feedback(ranked(0)))
 
 
-def test_documents_that_the_folder_lacks_are_skipped_and_counted(opened, tmp_path, template):
+def test_documents_that_the_folder_lacks_are_refused(opened, tmp_path, template):
     extract_corpus(opened.corpus, Lead(1), tmp_path / "features", rows=np.array([2, 5], np.int32))
     model = PromptPRF(features=tmp_path / "features", template=template)
-    found = feedback(ranked(5, 4, 2), texts=TEXTS[:40])
+    found = feedback(ranked(5, 2, 4), texts=TEXTS[:40])
     found = replace(found, run=replace(found.run, docs=opened.corpus.ids), texts=None)
+    with pytest.raises(
+        ValueError, match="holds features of 2 documents, and 1 others were not extracted: raise `depth"
+    ):
+        model.reformulate(asked("a"), found)
+    model.depth = 2
     assert model.reformulate(asked("a"), found).texts == [f"a | [1] {TEXTS[5]} [2] {TEXTS[2]}"]
-    assert model.provenance()["missing features"] == 1
+
+
+def test_a_blank_document_is_missing_and_labels_are_ranks_of_the_first_pass_also_from_a_folder(tmp_path, template):
+    corpus = Corpus.build([(f"d{i}", "", text) for i, text in enumerate(DOCUMENTS)], tmp_path / "corpus")
+    extract_corpus(corpus, Lead(1), tmp_path / "features")
+    found = feedback(ranked(0, 3, 2))
+    found = replace(found, run=replace(found.run, docs=corpus.ids))
+    models = PromptPRF(features=tmp_path / "features", template=template), PromptPRF(Lead(1), template=template)
+    for model in models:
+        assert model.reformulate(asked("a"), found).texts == ["a | [1] otter. [3] violin."] and model.missing == 1
+
+
+def test_a_feature_that_failed_is_missing(template):
+    class Failing:
+        def extract(self, texts):
+            return [None if "comet" in text else "good" for text in texts]
+
+    model = PromptPRF(Failing(), template=template)
+    assert model.reformulate(asked("a"), feedback(ranked(1, 0))).texts == ["a | [2] good"] and model.missing == 1
+
+
+def test_instructed_queries_are_refused_where_an_encoder_would_miscount_them(template):
+    told = replace(asked("a"), instructions=["find"])
+    with pytest.raises(ValueError, match="leave out the encoder"):
+        PromptPRF(Lead(1), encoder=Ten(), template=template).reformulate(told, feedback(ranked(0)))
+    moved = PromptPRF(Lead(1), template=template).reformulate(told, feedback(ranked(0)))
+    assert moved.texts == ["a | [1] otter."] and moved.instructions == ["find"]
 
 
 def test_counts_stand_beside_the_figures(tiny_model, opened, template):
@@ -242,6 +275,7 @@ def test_counts_stand_beside_the_figures(tiny_model, opened, template):
     retriever.retrieve(asked("otter"), 5)
     about = retriever.provenance()
     assert about["model calls"] == words.asked == 3 and about["failed generations"] == 0
+    assert about["model"]["template sha256"] == hashlib.sha256(template.read_bytes()).hexdigest()
     assert about["model"]["template"] == "plain 1" and "dropped features" in about
 
 
@@ -282,5 +316,7 @@ def test_settings_that_cannot_be_are_refused(tmp_path):
 def test_feedback_of_nothing_or_without_texts_is_refused():
     with pytest.raises(ValueError, match="put it behind a source"):
         PromptPRF(Lead()).reformulate(asked("a"), None)
+    with pytest.raises(ValueError, match="given 2 queries and the feedback of others"):
+        PromptPRF(Lead()).reformulate(asked("a", "b"), feedback(ranked(0)))
     with pytest.raises(ValueError, match="texts"):
         PromptPRF(Lead()).reformulate(asked("a"), Feedback(run(5, ranked(0))))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -23,6 +25,12 @@ def test_the_worked_example_comes_out():
 def test_the_last_documents_move_the_query_away():
     away = VectorRocchio(gamma=0.1, fb_docs=3, bottom_docs=1)
     np.testing.assert_allclose(vectors(away, asked((1, 0)), shown(DOCS, [0, 1, 2, 3])), [[0.7, 0.6]], atol=1e-7)
+
+
+def test_the_new_vector_is_the_only_form_of_the_query():
+    own = replace(asked((1, 0)), variants=[[("other", 1.0)]])
+    moved = VectorRocchio().reformulate(own, shown(DOCS, [0]))
+    assert own.terms is not None and moved.terms is moved.variants is None
 
 
 def test_weights_and_depths_are_those_that_are_given():
@@ -53,7 +61,9 @@ def test_the_order_of_the_first_documents_changes_no_bit(order, seed):
     np.testing.assert_array_equal(vectors(model, query, one), vectors(model, query, other))
 
 
-@pytest.mark.parametrize("wrong", [{"alpha": -1}, {"gamma": -0.1}, {"fb_docs": -1}, {"bottom_docs": -2}])
+@pytest.mark.parametrize(
+    "wrong", [{"alpha": -1}, {"alpha": np.nan}, {"beta": np.nan}, {"gamma": -0.1}, {"fb_docs": -1}, {"bottom_docs": -2}]
+)
 def test_a_setting_that_cannot_be_is_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         VectorRocchio(**wrong)

@@ -52,6 +52,17 @@ def test_of_thoughts_only_the_last_keywords_are_read():
     assert Generated(Rule(lambda _: said), "cot_keywords").extract(["x"]) == ["otter, river"]
 
 
+@pytest.mark.parametrize("said", ["**Keywords:** a, b", "keywords: a, b", "**Keywords**: a, b", "KEYWORDS : a, b"])
+def test_a_label_before_keywords_is_no_keyword(said):
+    assert Generated(Rule(lambda _: said)).extract(["x"]) == ["a, b"]
+    assert Generated(Rule(lambda _: f"It is of b.\n{said}"), "cot_keywords").extract(["x"]) == ["a, b"]
+
+
+def test_a_fallback_is_no_part_of_the_contract_and_stands_in_the_provenance():
+    one, other = Generated(Rule()), Generated(Rule(), fallback="keep")
+    assert one.contract() == other.contract() and other.provenance()["fallback"] == "keep"
+
+
 def test_a_long_passage_is_cut_and_counted():
     made = Generated(rule := Rule(), words=2)
     made.extract(["one two three", "one two"])
@@ -74,7 +85,7 @@ def test_a_failed_empty_or_refused_answer_is_a_failure(answer):
     with pytest.raises(ValueError, match="Rule failed .*fallback: keep"):
         Generated(rule).extract(["a", "bad"])
     made = Generated(rule, fallback="keep")
-    assert made.extract(["a", "bad"]) == ["good words", ""]
+    assert made.extract(["a", "bad"]) == ["good words", None]
     assert made.provenance()["failed generations"] == 1
 
 
@@ -95,6 +106,8 @@ def test_your_own_prompt_gives_a_feature_of_your_own_name(tmp_path):
 def test_settings_that_cannot_be_are_refused():
     with pytest.raises(ValueError, match="feature 'colours' is none of keywords, cot_keywords"):
         Generated(Rule(), "colours")
+    with pytest.raises(ValueError, match="max_tokens .* at least 1, not 0"):
+        Generated(Rule(), max_tokens=0)
     with pytest.raises(ValueError, match="words is 0"):
         Generated(Rule(), words=0)
     with pytest.raises(ValueError, match="fallback"):
