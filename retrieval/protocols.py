@@ -223,8 +223,8 @@ class Extractor(Protocol):
     It may have a `provenance()`.
     """
 
-    def extract(self, texts: Sequence[str]) -> list[str]:
-        """The feature of each text, in order; an empty one where there is nothing to say."""
+    def extract(self, texts: Sequence[str]) -> Sequence[str | None]:
+        """The feature of each text, in order; an empty one where there is nothing to say, None where that failed."""
 
     def contract(self) -> Mapping[str, Any]:
         """All that determines its output, as plain values."""

@@ -47,7 +47,7 @@ class FeedbackRetriever:
             return self.retriever.retrieve(queries, k)
         own, feedback = self._first_pass(queries)
         moved = self.model.reformulate(own, feedback)
-        if "vectors" in self.model.needs:
+        if {"vectors", "tokens"} & {*self.model.needs}:
             refuse_foreign([self.source, self.retriever], moved)
         found = self.retriever.retrieve(moved, k)
         return replace(found, name=self._name(feedback.run, found))
