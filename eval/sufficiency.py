@@ -19,7 +19,7 @@ def sufficiency() -> Measure:
     class _Sufficiency(measures.Measure):
         """1 where every relevant document is among the first k, else 0; Success@k where one document is relevant."""
 
-        NAME = "Sufficiency"
+        NAME = __name__ = "Sufficiency"
         PRETTY_NAME = "Sufficiency at k"
         SHORT_DESC = "All relevant documents are among the first k."
         SUPPORTED_PARAMS = {

@@ -6,6 +6,7 @@ import hashlib
 import re
 from pathlib import Path
 from typing import Any
+from unicodedata import category
 
 from prf._passages import Passages
 from prf._writing import Texts, joined, prompt_of
@@ -89,5 +90,5 @@ class Instructed:
 
 
 def bare(answer: str) -> str:
-    """Letters and digits; all else is a blank, and blanks are one."""
-    return " ".join("".join(one if one.isalnum() else " " for one in answer).split())
+    """Letters with their marks, and digits; all else is a blank, and blanks are one."""
+    return " ".join("".join(one if category(one)[0] in "LMN" else " " for one in answer).split())

@@ -22,9 +22,9 @@ FIX = (
     "or fallback: keep leaves such a text out, and counts it"
 )
 REFUSAL = re.compile(
-    r"(?:(?:i['’]?m|i am) (?:very )?sorry|sorry|i apologi[sz]e|unfortunately|as an ai\b[^.,]*)?[,.]?\s*(?:but\s+)?"
-    r"\b(?:i (?:can['’]?t|cannot|can not|won['’]?t|will not)|i(?:['’]?m| am) (?:not able|unable) to) "
-    r"(?:assist|comply|fulfil|help(?! but)|provide|answer|write|generate|create|do that)",
+    r"(?:(?:i['’]?m|i am) (?:very |really |so )?sorry|sorry|i apologi[sz]e|unfortunately|as an ai\b[^.,]*)?[,.]?\s*"
+    r"(?:but\s+)?\b(?:i (?:can['’]?t|cannot|can not|won['’]?t|will not)|i(?:['’]?m| am) (?:not able|unable) to|i must) "
+    r"(?:assist|comply|fulfil|help(?! but)|provide|answer|write|generate|create|do that|decline)",
     re.IGNORECASE,
 )
 QUOTES = ('""', "''", "“”", "‘’")

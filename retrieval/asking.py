@@ -51,10 +51,7 @@ class Asker:
         """
         requests = [Request(chat, None, self.sampling, sample) for chat in chats for sample in range(samples)]
         generations = self._answered(requests)
-        answers = [
-            read(place, one.text if thoughts else answer_of(one.text)) if one.failure is None else None
-            for place, one in enumerate(generations)
-        ]
+        answers = [self._read(read, place, one, thoughts) for place, one in enumerate(generations)]
         self.generations += len(answers)
         self.cut += sum(one.failure is None and one.finish_reason == "length" for one in generations)
         self.failed += sum(answer is None for answer in answers)
@@ -93,16 +90,25 @@ class Asker:
         named = {what: value for what, value in sampling.items() if what not in ("prompt", "sample")}
         return {"generator": generator, **named, "fallback": self.fallback}
 
+    def _read(
+        self, read: Callable[[int, str], Answer | None], place: int, one: Generation, thoughts: bool
+    ) -> Answer | None:
+        said = one.text if thoughts else answer_of(one.text)
+        unended = bool(one.text.strip()) and not said  # thoughts, and no answer after them
+        return None if one.failure is not None or unended else read(place, said)
+
     def _answered(self, requests: Sequence[Request]) -> list[Generation]:
         """The answer to each request: kept ones, then new ones; equal requests are asked once."""
         if not requests:
             return []
         made_by = getattr(self.generator, "contract", None)
+        recorded = getattr(self.generator, "recorded", False)  # answers of a file: the store must not stand before it
         contract = plain(dict(made_by())) if made_by else ""
         names = [key(contract, one) for one in requests]
         asked, before = dict(zip(names, requests, strict=True)), self.calls
-        if made_by is None:
+        if made_by is None or recorded:
             found = self._generated(asked, lambda request, answer, seconds: answer)
+            self.calls -= len(found) if recorded else 0
         else:
             with closing(GenerationStore()) as store:
                 found = self._kept(store, asked)

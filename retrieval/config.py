@@ -14,7 +14,7 @@ import json
 import re
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cache
 from typing import Annotated, Any, Union, get_args, get_origin
 
@@ -139,7 +139,7 @@ class _Check:
         arguments = {}
         for key, parameter in parameters.items():
             if key in block:
-                arguments[key] = self.argument(function, key, block[key], (*place, key))
+                arguments[key] = self.argument(function, key, _completed(block[key], parameter), (*place, key))
             elif parameter.default is not inspect.Parameter.empty:
                 arguments[key] = parameter.default
             else:
@@ -245,6 +245,14 @@ def _only_class(wanted: Any) -> type | None:
     members = get_args(wanted) if get_origin(wanted) in (Union, types.UnionType) else (wanted,)
     classes = [member for member in members if member is not type(None)]
     return classes[0] if len(classes) == 1 and inspect.isclass(classes[0]) else None
+
+
+def _completed(given: Any, parameter: inspect.Parameter) -> Any:
+    """A block for a dataclass, with what it leaves out as in the parameter's own default."""
+    default = parameter.default
+    if not isinstance(given, dict) or not is_dataclass(default) or isinstance(default, type):
+        return given
+    return {one.name: getattr(default, one.name) for one in fields(default)} | given
 
 
 def _parameters(function: Callable) -> dict[str, inspect.Parameter]:

@@ -17,6 +17,7 @@ from retrieval.types import Feedback, Generation, Queries, Representations, Run,
 
 __all__ = [
     "COUNTED",
+    "OF_THE_CORPUS",
     "Analyzer",
     "Dataset",
     "Encoder",
@@ -67,6 +68,9 @@ COUNTED = (
     "dropped features",
     "missing features",
 )
+
+# Of these, what opening counts; the others are of all that was retrieved so far.
+OF_THE_CORPUS = ("truncated documents", "zero vectors", "judged documents not in the corpus")
 
 
 class Dataset(Protocol):
@@ -192,7 +196,8 @@ class Generator(Protocol):
 class Writer(Protocol):
     """Writes texts for queries: a passage that would answer, keywords, other wordings. What they do is another's part.
 
-    It may have a `join()`, the Reformulator with which its paper puts them to the query, and a `provenance()`.
+    It may have a `join()`, the Reformulator with which its paper puts them to the query, a `provenance()`, and
+    `documents_read`, how many documents of the first pass it reads at most.
     """
 
     needs: Sequence[str]  # of Feedback: "texts"; empty where it needs no first pass

@@ -15,7 +15,7 @@ from retrieval.cli import run
 from retrieval.collection import Collection
 from retrieval.explain import answered
 from retrieval.locate import cache_folder
-from retrieval.protocols import COUNTED, Dataset, Retriever
+from retrieval.protocols import COUNTED, OF_THE_CORPUS, Dataset, Retriever
 from retrieval.run_file import write_run
 from retrieval.types import Queries, Run
 
@@ -63,13 +63,13 @@ def search(
     found = {file: _retrieved(collection, one, split, k) for file, one in retrievers.items()}
     seconds = time.perf_counter() - started
     if out:
-        for file, (one, _) in found.items():
+        for file, (one, _, _) in found.items():
             write_run(one, out / f"{file}.parquet")
             write_run(one, out / f"{file}.trec")
     counts = collection.counts(split)
-    for file, searcher in retrievers.items():
-        counts |= {what if file == "run" else f"{file}: {what}": count for what, count in _uncosted(searcher).items()}
-    return _reported(collection, split, measures, list(found.values()), counts) | {
+    for file, (_, _, own) in found.items():
+        counts |= {what if file == "run" else f"{file}: {what}": count for what, count in own.items()}
+    return _reported(collection, split, measures, [one[:2] for one in found.values()], counts) | {
         "collection": counts,
         "seconds": round(seconds, 2),
     }
@@ -113,12 +113,10 @@ def truncated(retriever: Retriever) -> dict[str, int]:
     return {what: count for what, count in about.items() if what.startswith(COUNTED)}
 
 
-def _uncosted(retriever: Retriever) -> dict[str, int]:
-    return {what: count for what, count in truncated(retriever).items() if what not in COSTS + KEPT}
-
-
-def _retrieved(collection: Collection, retriever: Retriever, split: str, k: int) -> tuple[Run, dict[str, float]]:
-    """The run of a retriever, and what retrieving cost once it was open.
+def _retrieved(
+    collection: Collection, retriever: Retriever, split: str, k: int
+) -> tuple[Run, dict[str, float], dict[str, int]]:
+    """The run of a retriever, what retrieving cost once it was open, and what else it counted.
 
     Answers that were kept count with the tokens and seconds that they took when they were asked for: cost is that of
     the method, whatever was asked before.
@@ -128,10 +126,12 @@ def _retrieved(collection: Collection, retriever: Retriever, split: str, k: int)
     before, started = truncated(retriever), time.perf_counter()
     found = searched(collection, retriever, queries, k)
     seconds, after = time.perf_counter() - started, truncated(retriever)
-    made = {what: after.get(what, 0) - before.get(what, 0) for what in COSTS + KEPT}  # others may ask the same model
+    for what in after.keys() - {*OF_THE_CORPUS}:
+        after[what] -= before.get(what, 0)  # a part may have worked for others before
+    made = {what: after.pop(what, 0) for what in COSTS + KEPT}
     kept = dict(zip(("tokens in", "tokens out", "generation seconds"), (made.pop(what) for what in KEPT), strict=True))
     cost = {what: round(count + kept.get(what, 0), 3) for what, count in made.items()} if made["generations"] else {}
-    return found, {"seconds per query": (seconds + kept["generation seconds"]) / max(len(queries), 1)} | cost
+    return found, {"seconds per query": (seconds + kept["generation seconds"]) / max(len(queries), 1)} | cost, after
 
 
 def ranked(collection: Collection, retriever: Retriever, split: str, k: int, folder: Path | None = None) -> Run:

@@ -286,3 +286,24 @@ def test_what_determines_an_answer_is_named():
     about = Asker(Model(), Sampling(temperature=0.5), fallback="keep").about()
     assert about["generator"] == {"model": "m"} and about["temperature"] == 0.5 and about["fallback"] == "keep"
     assert "prompt" not in about and Asker(Unnamed(), Sampling()).about()["generator"] == "Unnamed"
+
+
+def test_thoughts_without_an_answer_are_a_failure_whatever_would_be_read():
+    model = Model(lambda request: "<think> so, the user wants", "thinking")
+    with pytest.raises(ValueError, match="cannot be read"):
+        Asker(model, Sampling()).ask(chats("a"), lambda place, text: text or "the query", "fix")
+    kept = Asker(model, Sampling(), fallback="keep")
+    assert kept.ask(chats("a"), lambda place, text: text or "the query", "fix") == [None] and kept.failed == 1
+    assert kept.ask(chats("a"), same, "fix", thoughts=True) == ["<think> so, the user wants"]
+
+
+def test_a_file_of_answers_is_read_even_where_the_store_has_others():
+    class Recorded(Model):
+        recorded = True
+
+    old, new = Recorded(lambda request: "old"), Recorded(lambda request: "new")
+    found = [Asker(one, Sampling()).ask(chats("a"), same, "fix") for one in (old, new)]
+    assert found == [["old"], ["new"]] and not GenerationStore().path.exists()
+    asker = Asker(new, Sampling())
+    asker.ask(chats("a"), same, "fix")
+    assert (asker.calls, asker.hits) == (0, 1)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from prf.append import Append
+from prf.average import Average
 from prf.rm3 import RM3
 from prf.rocchio import Rocchio
 from prf.separate import Separate
@@ -186,3 +187,31 @@ def test_counts_of_the_writer_stand_beside_the_figures(opened):
     retriever.retrieve(QUERIES, 3)
     about = retriever.provenance()
     assert (about["generations"], about["empty texts"], about["queries without texts"]) == (2, 2, 0)
+
+
+def test_more_documents_than_the_first_pass_finds_are_refused():
+    writer = Fixed(["sea"], needs=("texts",))
+    writer.documents_read = 20
+    with pytest.raises(ValueError, match="Fixed reads 20 documents and depth is 10: raise the depth"):
+        Rewrite(writer, BM25())
+    assert Rewrite(writer, BM25(), depth=0).depth == 0
+
+
+def test_written_texts_that_the_encoder_cuts_are_counted(opened):
+    dense = DenseRetriever(Transformer(dtype="float32"), Flat())
+    retriever = opened(Rewrite(Fixed(["cold " * 400, "sea"]), dense, Average()))
+    retriever.retrieve(QUERIES.take([0]), 3)
+    assert retriever.provenance()["truncated written texts"] == 1
+
+
+def test_a_retriever_that_stands_twice_counts_once(opened):
+    dense = DenseRetriever(Transformer(dtype="float32"), Flat())
+    both = opened(FeedbackRetriever(Generated(Fixed(["sea"]), dense), Average(), dense))
+    long = Queries(["a"], ["cold " * 400])
+    both.retrieve(long, 3)
+    counted = both.provenance()["truncated queries"]
+    assert (
+        counted
+        == dense.provenance()["truncated queries"]
+        == opened(Rewrite(Fixed(["sea"]), dense)).provenance()["truncated queries"]
+    )

@@ -152,11 +152,28 @@ def test_without_a_model_or_a_baseline_no_cost_is_printed(dataset, capsys):
     assert "s/query" in capsys.readouterr().out
 
 
+class Cutting(Table):
+    """Counts so many truncated queries whenever it retrieves."""
+
+    def __init__(self, scores, name, each):
+        super().__init__(scores, name, {"truncated documents": 7, "truncated queries": 0})
+        self.each = each
+
+    def retrieve(self, queries, k):
+        self.counts = self.counts | {"truncated queries": self.counts["truncated queries"] + self.each}
+        return super().retrieve(queries, k)
+
+
 def test_what_a_baseline_counts_is_named_as_its_own(dataset, capsys):
-    counted = Table(BAD, "bad", {"truncated queries": 2})
-    results = search(dataset, Table(GOOD, counts={"truncated queries": 1}), baseline=counted)
-    assert results["collection"]["truncated queries"] == 1 and results["collection"]["baseline: truncated queries"] == 2
+    results = search(dataset, Cutting(GOOD, "table", 1), baseline=Cutting(BAD, "bad", 2))["collection"]
+    assert results["truncated queries"] == 1 and results["baseline: truncated queries"] == 2
+    assert results["truncated documents"] == 7
     assert "baseline: truncated queries: 2" in capsys.readouterr().out
+
+
+def test_what_a_part_counted_for_others_before_is_left_out(dataset):
+    one = Cutting(GOOD, "table", 3)
+    assert [search(dataset, one)["collection"]["truncated queries"] for _ in range(2)] == [3, 3]
 
 
 def test_a_recipe_names_its_baseline(dataset, tmp_path, monkeypatch):

@@ -44,7 +44,7 @@ class CSQE:
         None is our own. Both are asked for `samples` answers. One without any quote adds nothing and is counted; one
         that failed raises ValueError, unless `fallback` is keep: it is left out.
         """
-        self.generator, self.passages = generator, Passages(passages, words)
+        self.generator, self.passages, self.documents_read = generator, Passages(passages, words), passages
         self.prompt = prompt_of("csqe", prompt, ("query", "passages"))
         self.knowledge = prompt_of("csqe_knowledge", knowledge, ("query",))
         self.quoting = Texts(generator, sampling, samples, fallback, lambda answer: answer or None)

@@ -44,7 +44,7 @@ class GenQREnsemble:
         with {instruction}, {query} and, with feedback, {context}; None is our own.
         """
         texts = Texts(generator, sampling, samples, fallback, bare)
-        self.needs = ("texts",) if feedback_docs else ()
+        self.needs, self.documents_read = ("texts",) if feedback_docs else (), feedback_docs
         self.instructed = Instructed(Instructions(instructions), feedback_docs, words, domain, prompt, texts)
 
     def write(self, queries: Queries, feedback: Feedback | None) -> list[list[str]]:

@@ -37,7 +37,7 @@ class LameR:
 
         Passages are cut to `words`. A text that failed raises ValueError, unless `fallback` is keep: it is left out.
         """
-        self.generator, self.passages = generator, Passages(passages, words)
+        self.generator, self.passages, self.documents_read = generator, Passages(passages, words), passages
         self.prompt = prompt_of("lamer", prompt, ("query", "passages"))
         self.texts = Texts(generator, sampling, samples, fallback)
 

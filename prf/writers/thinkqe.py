@@ -38,7 +38,7 @@ class ThinkQE:
         Passages are cut to `words`. Thoughts that do not end are a failure, which raises ValueError, unless `fallback`
         is keep: the text is left out.
         """
-        self.generator, self.passages = generator, Passages(passages, words)
+        self.generator, self.passages, self.documents_read = generator, Passages(passages, words), passages
         self.prompt = prompt_of("thinkqe", prompt, ("query", "passages"))
         self.texts = Texts(generator, sampling, samples, fallback, concluded)
 

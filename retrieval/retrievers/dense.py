@@ -34,7 +34,7 @@ class DenseRetriever:
         `dtype` is that of the stored vectors; None means float32, or whatever `vectors` holds.
         """
         self.encoder, self.index, self.vectors, self.dtype = encoder, index, vectors, dtype
-        self.truncated_queries = 0  # of all that were encoded so far
+        self.truncated_queries = self.truncated_texts = 0  # of all that were encoded so far
 
     def open(self, corpus: Corpus, folder: Path) -> None:
         """Encode the corpus, or open its vectors. Raises ValueError for those of another corpus, encoder or dtype."""
@@ -75,7 +75,9 @@ class DenseRetriever:
 
         @cache
         def encoded() -> Any:
-            return dense(self.encoder.encode_docs(texts))
+            made = dense(self.encoder.encode_docs(texts))
+            self.truncated_texts += getattr(made, "truncated", 0)
+            return made
 
         vectors = (lambda rows: encoded().vectors[rows]) if isinstance(self.store, VectorStore) else None
         return self._encoded(queries), Feedback(run, texts=picking(texts), vectors=vectors)
@@ -89,6 +91,7 @@ class DenseRetriever:
             "documents": len(self.store),
             "truncated documents": self.store.truncated,
             "truncated queries": self.truncated_queries,
+            "truncated written texts": self.truncated_texts,
             "zero vectors": self.store.zero,
         }
         index = self.index.provenance() if hasattr(self.index, "provenance") else {}

@@ -63,6 +63,8 @@ class FeedbackRetriever:
         """
         if not isinstance(self.retriever, Explainer):
             raise inexplicable(self.retriever)
+        if self.depth == 0:
+            return self.retriever.explain(queries, rows)
         own, feedback = self._first_pass(queries)
         read: list[np.ndarray] = []
         moved = self.model.reformulate(own, _noting(feedback, read))
@@ -76,7 +78,7 @@ class FeedbackRetriever:
     def provenance(self) -> dict[str, Any]:
         """What source, retriever and a model that tells are, for the manifest; what is counted is of all of them."""
         parts: dict[str, Any] = {"source": self.source}
-        if self.retriever is not self.source:
+        if self.retriever is not self.source and self.retriever is not getattr(self.source, "retriever", None):
             parts["retriever"] = self.retriever
         return provenance(parts | ({"model": self.model} if hasattr(self.model, "provenance") else {}))
 

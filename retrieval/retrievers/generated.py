@@ -58,6 +58,9 @@ class Generated:
                 f"{type(writer).__name__} needs the {' and '.join(writer.needs)} of documents: "
                 f"give a depth of at least 1, not {depth}, and a source that shows them, such as bm25"
             )
+        shown = getattr(writer, "documents_read", 0)
+        if writer.needs and shown > depth:
+            raise ValueError(f"{type(writer).__name__} reads {shown} documents and depth is {depth}: raise the depth")
         self.writer, self.depth, self.weight_by, self.k1, self.b = writer, depth, weight_by, k1, b
         self.retriever: Any = retriever
         self.empty_texts = self.queries_without_texts = 0  # of all that were written so far

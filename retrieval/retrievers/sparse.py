@@ -43,7 +43,7 @@ class SparseRetriever:
         if quantise is not None and not quantise > 0:
             raise ValueError(f"quantise is what weights are multiplied with before they are rounded, not {quantise}")
         self.encoder, self.index, self.vectors, self.quantise = encoder, index, vectors, quantise
-        self.truncated_queries = 0  # of all that were encoded so far
+        self.truncated_queries = self.truncated_texts = 0  # of all that were encoded so far
         self.unknown_terms = 0  # of all terms that were searched so far
 
     def open(self, corpus: Corpus, folder: Path) -> None:
@@ -87,7 +87,9 @@ class SparseRetriever:
 
         @cache
         def encoded() -> Any:
-            return sparse(self.encoder.encode_docs(texts)).matrix  # type: ignore[union-attr]
+            made: Any = sparse(self.encoder.encode_docs(texts))
+            self.truncated_texts += made.truncated
+            return made.matrix
 
         return own, replace(found, texts=picking(texts), terms=lambda rows: self._named(encoded()[rows]))
 
@@ -118,6 +120,7 @@ class SparseRetriever:
             "entries": self.store.entries,
             "truncated documents": self.store.truncated,
             "truncated queries": self.truncated_queries,
+            "truncated written texts": self.truncated_texts,
             "unknown terms": self.unknown_terms,
         }
 

@@ -42,6 +42,11 @@ class ThinkQE:
         """
         if rounds < 0 or passages < 1:
             raise ValueError(f"rounds is 0 or more and passages at least 1, not {rounds} and {passages}")
+        shown = getattr(writer, "documents_read", passages)
+        if shown != passages:
+            raise ValueError(
+                f"{type(writer).__name__} reads {shown} documents and a round shows {passages}: give both one"
+            )
         if join is None and not hasattr(writer, "join"):
             raise ValueError(f"{type(writer).__name__} says no way to put its texts to the query: name a `join`")
         self.writer, self.retriever, self.rounds, self.passages = writer, retriever, rounds, passages

@@ -252,10 +252,10 @@ def test_before_bm25_the_written_texts_are_searched_with(bm25, kind):
         return csqe(request) if kind is CSQE else "violin"
 
     model, asks = ruled(rule), queries("otter thing", "the of", "unheard")
-    writer = kind(model)
+    writer = kind(model, passages=2)
     run = bm25(Rewrite(writer, BM25(), depth=2)).retrieve(asks, 4)
     found = [Queries(["q0"], ["otter thing"]), first_pass(["otter thing", "comet thing"], [0, 1])]
-    by_hand = joined(kind(ruled(rule)), found[0], kind(ruled(rule)).write(*found))
+    by_hand = joined(kind(ruled(rule)), found[0], kind(ruled(rule), passages=2).write(*found))
     plain = bm25(BM25())
     assert run.to_dict()["q0"] == plain.retrieve(by_hand, 4).to_dict()["q0"]
     assert run.to_dict()["q1"] == run.to_dict()["q2"] == {}
