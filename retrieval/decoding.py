@@ -116,7 +116,7 @@ class Chooser(LogitsProcessor):
         if self.sampling.logprobs:
             logprobs = answer.logprobs[: self.reader.kept(answer.tokens, text) if stop else None]
         finish = "stop" if stop else answer.finish
-        return Generation(text, len(prompt.ids), answer.made, finish, logprobs, answer.failure)
+        return Generation(prompt.whole(text), len(prompt.ids), answer.made, finish, logprobs, answer.failure)
 
 
 def warps(sampling: Sampling) -> list[LogitsProcessor]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ApiError", "HttpApi"]
 
-AGAIN = (None, 408, 429, 500, 502, 503, 504)  # none, or one that may be another the next time
+AGAIN = (None, 408, 429, 500, 502, 503, 504, *range(520, 600))  # none, or one that may be another the next time
 LONGEST = 600.0  # seconds; a server that wants a longer wait is not waited for
 
 _LOCK = threading.Lock()  # not one an object: encoders are sent to other processes
@@ -47,9 +47,10 @@ class HttpApi:
         """`key_variable` names the environment variable with the key, which is read when a request is sent and kept
         nowhere; where it is not set, or None, no key is sent.
 
-        After 408, 429, 5xx, a connection that broke and what `timeout` (seconds) ended there are `retries` more tries:
-        each after as long as Retry-After says, or `backoff` seconds, doubled each time, and up to as much again by
-        chance. Tries are spread evenly over a minute where `requests_per_minute` says how many it may hold.
+        After 408, 429, 500, 502 to 504, 520 and above, a connection that broke and what `timeout` (seconds) ended there
+        are `retries` more tries: each after `backoff` seconds, doubled each time, and up to as much again by chance, or
+        as long as Retry-After says where that is longer. Tries are spread evenly over a minute where
+        `requests_per_minute` says how many it may hold.
         """
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -135,10 +136,9 @@ class HttpApi:
         return turn - now
 
     def _pause(self, error: ApiError, tries: int) -> float:
-        """Seconds before the next try: what the server says, or longer each time."""
-        if error.retry_after is not None:
-            return error.retry_after
-        return min(self.backoff * 2 ** (tries - 1) * (1 + _JITTER.random()), LONGEST)
+        """Seconds before the next try: longer each time, and not shorter than the server says."""
+        own = min(self.backoff * 2 ** (tries - 1) * (1 + _JITTER.random()), LONGEST)
+        return max(own, error.retry_after or 0.0)
 
     def _wait(self, seconds: float, stop: threading.Event, where: str) -> None:
         if stop.wait(seconds):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,10 @@ from retrieval.chat_prompt import DATE
 from retrieval.model_files import tokenizer_hash
 from retrieval.sampling import Request
 
-__all__ = ["Prompt", "PromptReader"]
+__all__ = ["FORMAT", "Prompt", "PromptReader"]
+
+FORMAT = 2  # of prompts and texts, in contracts: answers of another are asked for again
+THOUGHTS = "<think>"
 
 
 @dataclass(frozen=True)
@@ -23,6 +28,11 @@ class Prompt:
     ids: Sequence[int] = ()
     seed: int = 0  # of this request's random numbers
     failure: str | None = None
+    opened: bool = False  # the chat template has opened the model's thoughts, whose tag the answer then lacks
+
+    def whole(self, text: str) -> str:
+        """The answer with the tag that opens its thoughts, also where the template has written it."""
+        return THOUGHTS + text if self.opened else text
 
 
 class PromptReader:
@@ -56,7 +66,8 @@ class PromptReader:
                 f"a prompt of {len(ids)} tokens{soft} and max_tokens {request.sampling.max_tokens} are more than the "
                 f"{room} tokens that {self.model} takes: shorten the texts, or lower max_tokens"
             )
-        return Prompt(text, ids, seed(request, text), failure)
+        opened = request.messages is not None and text.rstrip().endswith(THOUGHTS)
+        return Prompt(text, ids, seed(request, text), failure, opened)
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of tokens, control tokens left out."""
@@ -71,9 +82,11 @@ class PromptReader:
 
     def about(self) -> dict[str, Any]:
         """What determines a prompt, as plain values for a contract."""
-        template = self.tokenizer.chat_template
-        digest = hashlib.sha256(template.encode()).hexdigest() if isinstance(template, str) else None
+        template = self.tokenizer.chat_template  # one, or several by name
+        text = json.dumps(template, sort_keys=True) if isinstance(template, Mapping) else template
+        digest = None if text is None else hashlib.sha256(text.encode()).hexdigest()
         return {
+            "format": FORMAT,
             "tokenizer": tokenizer_hash(self.tokenizer),
             "chat template": digest,
             "template options": self.options,
@@ -90,7 +103,8 @@ class PromptReader:
                 f"{self.model} has no chat template: take a chat model, or add chat_template.jinja to its folder"
             )
         turns = [dict(one) for one in request.messages]
-        how = {"tokenize": False, "add_generation_prompt": True, "date_string": DATE}
+        template = dated(self.tokenizer.get_chat_template())
+        how = {"tokenize": False, "add_generation_prompt": True, "date_string": DATE, "chat_template": template}
         try:
             return str(self.tokenizer.apply_chat_template(turns, **{**how, **self.options})), None
         except TemplateError as error:
@@ -98,6 +112,16 @@ class PromptReader:
                 "",
                 f"the chat template of {self.model} refuses these turns ({error}): name a prompt file without them",
             )
+
+
+def dated(template: str) -> str:
+    """The template with a strftime_now of its own, which says DATE: transformers takes no function for it."""
+    if "strftime_now" not in template:
+        return template
+    now = datetime.strptime(DATE, "%d %b %Y")
+    parts = [f"%{flag}{part}" for flag in ("", "-") for part in "aAbBdejmyYHIMSpcxXDFTuwUV"] + ["%%"]
+    said = "".join(f" | replace({part!r}, {now.strftime(part)!r})" for part in parts)
+    return f"{{% macro strftime_now(format) %}}{{{{ format{said} }}}}{{% endmacro %}}\n{template}"
 
 
 def seed(request: Request, text: str) -> int:

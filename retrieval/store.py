@@ -185,8 +185,8 @@ def _connected(path: Path) -> sqlite3.Connection:
 
 
 def _version(connection: sqlite3.Connection, path: Path) -> int:
-    (version,) = connection.execute("pragma user_version").fetchone()
-    (tables,) = connection.execute("select count(*) from sqlite_master where type = 'table'").fetchone()
+    count = "select count(*) from sqlite_master where type = 'table'"  # in one statement: others may be making them
+    version, tables = connection.execute(f"select user_version, ({count}) from pragma_user_version").fetchone()
     if (version, tables) not in ((0, 0), (VERSION, len(TABLES))):
         raise ValueError(
             f"{path} is another database, or a store of generations of another version ({version}, and {VERSION} is "
@@ -247,9 +247,13 @@ def _exported(line: bytes, where: str) -> tuple[str, str, tuple]:
     wrong = _wrong(record)
     if wrong:
         raise ValueError(f"{where}: no exported generation ({wrong}); nothing was loaded")
+    try:
+        asked = plain(Request.of(record["request"]).about())
+    except ValueError as error:
+        raise ValueError(f"{where}: no exported generation (request: {error}); nothing was loaded") from None
     logprobs = None if record["logprobs"] is None else json.dumps(record["logprobs"])
     answer = [logprobs if column == "logprobs" else record[column] for column in COLUMNS]
-    return plain(record["model"]), plain(record["request"]), tuple(answer)
+    return plain(record["model"]), asked, tuple(answer)
 
 
 def _wrong(record: Any) -> str | None:

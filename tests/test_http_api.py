@@ -46,6 +46,20 @@ def test_a_key_that_cannot_be_sent_is_refused_without_being_shown(server, monkey
     assert "secret" not in str(error.value) and not server.requests
 
 
+@pytest.mark.parametrize("status", [520, 524, 529])
+def test_what_a_proxy_says_of_the_server_behind_it_may_change(server, status):
+    server.answers = [(status, {}, b"")] * 2
+    http = api(server)
+    assert http.post("some", {}) and http.repeated == {str(status): 2}
+
+
+def test_a_server_that_says_to_ask_at_once_is_asked_less_and_less_often(server):
+    server.answers = [(429, {"Retry-After": "0"}, b"")] * 3
+    api(server, backoff=0.02).post("some", {})
+    waits = [late - early for early, late in zip(server.times, server.times[1:], strict=False)]
+    assert all(wait >= least for wait, least in zip(waits, [0.02, 0.04, 0.08], strict=True))
+
+
 def test_tries_keep_the_pace_also_those_after_a_failure(server, monkeypatch):
     class Clock:
         now = 100.0
@@ -66,7 +80,7 @@ def test_tries_keep_the_pace_also_those_after_a_failure(server, monkeypatch):
     monkeypatch.setattr(HttpApi, "_wait", wait)
     server.give = give
     server.answers = [lambda whole: whole, (500, {"Retry-After": "0"}, b"")] * 2
-    http = api(server, requests_per_minute=30)
+    http = api(server, requests_per_minute=30, backoff=0)
     for _ in range(4):
         http.post("some", {})
     assert sent == [100, 104, 108, 110]  # 2 s apart, two of the turns taken by what failed

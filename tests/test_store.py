@@ -124,19 +124,11 @@ def test_an_int_for_a_float_asks_the_same():
     assert key(MODEL, asked(temperature=1, top_p=1)) == key(MODEL, asked(temperature=1.0))
 
 
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        ({"stop": "###"}, "stop is a list of texts that are not empty, not '###'"),
-        ({"stop": [""]}, "stop is a list of texts that are not empty"),
-        ({"temperature": float("nan")}, "temperature is 0 or more"),
-        ({"top_p": 0.0}, "top_p in"),
-        ({"max_tokens": 0}, "max_tokens and top_k are at least 1"),
-    ],
-)
-def test_sampling_that_cannot_be_is_refused(wrong, message):
-    with pytest.raises(ValueError, match=message):
-        Sampling(**wrong)
+@given(REQUESTS)
+@settings(deadline=None)
+def test_a_request_is_made_again_of_what_it_tells_of_itself(request):
+    again = Request.of(json.loads(plain(request.about())))
+    assert plain(again.about()) == plain(request.about())
 
 
 def test_the_first_answer_stays_and_is_what_a_second_process_goes_on_with(store):
@@ -239,6 +231,49 @@ def test_a_line_that_is_no_generation_is_named_and_nothing_is_taken(store, tmp_p
         other.load(path)
     assert other.statistics() == []
     other.close()
+
+
+GONE = object()
+
+
+def edited(path, **change):
+    """Write a file of one answer anew, its request changed; GONE takes a field away."""
+    record = json.loads(path.read_text())
+    asked = record["request"] | change
+    record["request"] = {name: value for name, value in asked.items() if value is not GONE}
+    path.write_text(json.dumps(record))
+
+
+def test_a_request_is_found_however_the_numbers_of_its_export_are_written(store, tmp_path):
+    store.keep(MODEL, asked(temperature=1.0, max_tokens=64), ANSWER, 0.0)
+    store.export(tmp_path / "all.jsonl")
+    edited(tmp_path / "all.jsonl", temperature=1, top_p=1, max_tokens=64.0, sample=0.0)
+    other = GenerationStore(tmp_path / "other.sqlite")
+    assert other.load(tmp_path / "all.jsonl") == 1
+    assert len(other.find([key(MODEL, asked(temperature=1.0, max_tokens=64))])) == 1
+    other.close()
+    assert store.load(tmp_path / "all.jsonl") == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": GONE}, "it has .*, not .*seed"),
+        ({"min_p": 0.5}, "it has .*min_p.*, not "),
+        ({"prompt": "a"}, "it has .*, not logprobs, max_tokens, prompt"),
+        ({"messages": "otter"}, "messages is 'otter'"),
+        ({"messages": [{"role": "user", "content": 7}]}, "messages is .*7"),
+        ({"max_tokens": 6.5}, "max_tokens is a whole number, not 6.5"),
+        ({"temperature": "hot"}, "a value is of another kind: "),
+        ({"sample": "first"}, "sample is a whole number, not 'first'"),
+    ],
+)
+def test_a_request_with_other_fields_or_values_is_named_by_its_line(store, tmp_path, change, message):
+    store.keep(MODEL, asked(), ANSWER, 0.0)
+    store.export(tmp_path / "all.jsonl")
+    edited(tmp_path / "all.jsonl", **change)
+    with pytest.raises(ValueError, match=f"all.jsonl:1: no exported generation .request: {message}"):
+        store.load(tmp_path / "all.jsonl")
 
 
 def test_a_file_that_is_not_there_or_cut_short_is_named(store, tmp_path):

@@ -19,14 +19,26 @@ __all__ = ["OpenAI"]
 
 Sent = Literal["temperature", "top_p", "top_k", "repetition_penalty", "seed"]
 
-NEUTRAL: Mapping[str, float | None] = {"temperature": 1, "top_p": 1, "top_k": None, "repetition_penalty": 1}
+NEUTRAL: Mapping[str, float | None] = {
+    "temperature": 1,
+    "top_p": 1,
+    "top_k": None,
+    "repetition_penalty": 1,
+    "seed": 0,
+}
+FORMAT = 2  # of texts, in the contract: answers of another are asked for again
 FOR_ALL = (401, 402, 404, 405)  # what is wrong with every request, as is a redirect
 BROKEN = ("content_filter", "error", "abort")  # ends of an answer that is none
-GONE = 3  # so many requests in a row without an answer, each after all its tries, and the server is gone
+GONE = 3  # so many requests in a row that no model answered, each after all its tries, and the server is gone
 
 
 class OpenAI:
-    """A model behind POST {url}/chat/completions, for messages, and {url}/completions, for prompts."""
+    """A model behind POST {url}/chat/completions, for messages, and {url}/completions, for prompts.
+
+    Thoughts that the server gives apart from the answer stand before it, between <think> and </think>. Where it leaves
+    them in the answer and the model's chat template has opened them, their first tag is missing, which cannot be known
+    here: thoughts that were cut off then look like an answer. Let the server take them apart.
+    """
 
     def __init__(
         self,
@@ -47,11 +59,12 @@ class OpenAI:
 
         `sends` are the parameters that the server takes. OpenAI has no top_k and no repetition_penalty, where vLLM and
         SGLang have both; its models that think take neither temperature nor top_p, and want `tokens_key`
-        max_completion_tokens. What is not sent must have the value that changes nothing.
+        max_completion_tokens. What is not sent must have the value that changes nothing, a seed 0; several samples of
+        a prompt are then as the server draws them.
         """
-        unknown = next((name for name in sends if name not in (*NEUTRAL, "seed")), None)
+        unknown = next((name for name in sends if name not in NEUTRAL), None)
         if unknown is not None:
-            raise ValueError(f"sends has {unknown!r}; it may have {', '.join(NEUTRAL)} and seed")
+            raise ValueError(f"sends has {unknown!r}; it may have {', '.join(NEUTRAL)}")
         if tokens_key not in ("max_tokens", "max_completion_tokens"):
             raise ValueError(f"tokens_key is max_tokens or max_completion_tokens, not {tokens_key!r}")
         self.http = HttpApi(url, key_variable, concurrency, timeout, retries, backoff, requests_per_minute)
@@ -61,7 +74,8 @@ class OpenAI:
         """The place of each request and its answer, as each comes.
 
         Raises ValueError for a parameter that is not sent, and for a server that refuses every request: 401, 402, 404,
-        405, a redirect. Once several requests in a row got no answer at all, those that remain are failures.
+        405, a redirect. Once several requests in a row got none but 408, 429, 5xx or no answer at all, those that
+        remain are failures.
         """
         bodies = [self._body(one) for one in requests]
         call = _Call()
@@ -78,6 +92,7 @@ class OpenAI:
         """What is known of what determines an answer; a server does not say its revision."""
         return {
             "generator": "openai-compatible",
+            "format": FORMAT,
             "url": self.http.url,
             "model": self.model,
             "sends": sorted(self.sends),
@@ -112,7 +127,7 @@ class OpenAI:
         try:
             answer = self.http.post("chat/completions" if "messages" in body else "completions", body, call.stop)
         except ApiError as error:
-            call.note(error.status is not None)
+            call.note(error.status not in (None, 408, 429) and not 500 <= error.status < 600)
             if error.status in FOR_ALL or 300 <= (error.status or 0) < 400:
                 hint = f"; check url and the model {self.model!r}" if error.status != 401 else ""
                 raise ValueError(f"{error}{hint}") from None
@@ -137,16 +152,18 @@ class _Call:
 
 class _Message(BaseModel):
     content: str | None = None
+    reasoning_content: Any = None
+    reasoning: Any = None  # the same in other servers
     refusal: str | None = None
 
 
 class _Token(BaseModel):
-    logprob: float
+    logprob: float | None = None
 
 
 class _Logprobs(BaseModel):
     content: list[_Token] | None = None  # of a chat
-    token_logprobs: list[float] | None = None
+    token_logprobs: list[float | None] | None = None
 
 
 class _Choice(BaseModel):
@@ -167,7 +184,7 @@ class _Answer(BaseModel):
 
 
 def read(answer: Mapping[str, Any], logprobs: bool) -> Generation:
-    """The generation in a server's JSON; its thoughts, where they stand apart as `reasoning_content`, are left out.
+    """The generation in a server's JSON; thoughts that stand apart, as `reasoning_content` or `reasoning`, come first.
 
     A failure where it has no text, was refused or cut off by a filter, or lacks `logprobs` that were asked for.
     """
@@ -183,7 +200,13 @@ def read(answer: Mapping[str, Any], logprobs: bool) -> Generation:
     given = _given(choice.logprobs) if logprobs else None
     failure = _failure(choice.finish_reason, message, logprobs and given is None)
     tokens = (usage.prompt_tokens or 0, usage.completion_tokens or 0)
-    return Generation(message.content or "", *tokens, choice.finish_reason, given, failure)
+    text = f"{_thoughts(message)}{message.content or ''}"
+    return Generation(text, *tokens, choice.finish_reason, given, failure)
+
+
+def _thoughts(message: _Message) -> str:
+    found = message.reasoning_content or message.reasoning
+    return f"<think>{found}</think>" if found and isinstance(found, str) else ""
 
 
 def _failure(finish_reason: str | None, message: _Message, lacking: bool) -> str | None:
@@ -199,7 +222,9 @@ def _failure(finish_reason: str | None, message: _Message, lacking: bool) -> str
 def _given(logprobs: _Logprobs | None) -> list[float] | None:
     if logprobs is None:
         return None
-    return logprobs.token_logprobs if logprobs.content is None else [one.logprob for one in logprobs.content]
+    every = logprobs.token_logprobs if logprobs.content is None else [one.logprob for one in logprobs.content]
+    found = [one for one in every or () if one is not None]
+    return None if every is None or len(found) < len(every) else found
 
 
 def _writable(one: Generation) -> Generation:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from retrieval.columns import lines
 from retrieval.locate import on_disk
@@ -20,9 +20,11 @@ __all__ = ["Replay"]
 class Replay:
     """The answers of a file that `GenerationStore.export` wrote: no model runs, and none needs to be there.
 
-    Its contract is that of the model that was recorded, so answers enter the store as that model's. A request that is
-    not in the file is a failure.
+    Its contract is that of the model that was recorded. The file stands in for the store, which is neither read nor
+    written. A request that is not in the file is a failure.
     """
+
+    recorded: ClassVar[bool] = True
 
     def __init__(self, file: str, model: str | None = None):
         """`file` is a path, also below RETRIEVAL_DATA. `model` is a part of the contract of the one that is meant.
@@ -86,6 +88,13 @@ def prompt_of(about: Mapping[str, Any]) -> str:
     return plain([about.get("messages"), about.get("prompt")])
 
 
+def _request(about: Any) -> str:
+    """As the store writes it, so that 1 and 1.0 ask the same."""
+    if not isinstance(about, dict):
+        raise TypeError(f"the request is {about!r}")
+    return plain(Request.of(about).about())
+
+
 def recorded(path: Path) -> dict[str, dict[str, Generation]]:
     """Contract -> request -> answer, the first of several. Raises ValueError with the line that is none."""
     models: dict[str, dict[str, Generation]] = {}
@@ -96,7 +105,7 @@ def recorded(path: Path) -> dict[str, dict[str, Generation]]:
             answer = Generation(**{name: record[name] for name in names})
             if not isinstance(answer.text, str):
                 raise TypeError(f"the text is {answer.text!r}")
-            models.setdefault(plain(record["model"]), {}).setdefault(plain(record["request"]), answer)
+            models.setdefault(plain(record["model"]), {}).setdefault(_request(record["request"]), answer)
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path}:{number}: not an exported generation ({error!r})") from None
     return models

@@ -52,7 +52,7 @@ class VLLM:
     def generate(self, requests: Sequence[Request]) -> Iterator[tuple[int, Generation]]:
         """Answers in the order in which they are done. A prompt that is too long is a failure."""
         engine = self._engine
-        waiting: set[str] = set()
+        waiting: dict[str, Prompt] = {}
         try:
             for place, request in enumerate(requests):
                 prompt = self._reader.read(request, self.max_length)
@@ -61,12 +61,11 @@ class VLLM:
                     continue
                 given = {"prompt_token_ids": list(prompt.ids)}
                 engine.add_request(str(place), given, self._params(request, prompt), lora_request=self._lora)
-                waiting.add(str(place))
+                waiting[str(place)] = prompt
             while engine.has_unfinished_requests():
                 for output in engine.step():
                     if output.finished:
-                        waiting.discard(output.request_id)
-                        yield int(output.request_id), self._generation(output)
+                        yield int(output.request_id), self._generation(output, waiting.pop(output.request_id))
         finally:
             if waiting:  # whoever asked has stopped listening
                 engine.abort_request(sorted(waiting))
@@ -88,7 +87,7 @@ class VLLM:
             logprobs=0 if asked.logprobs else None,  # of the chosen token alone
         )
 
-    def _generation(self, output: Any) -> Generation:
+    def _generation(self, output: Any, prompt: Prompt) -> Generation:
         [answer] = output.outputs
         ids, logprobs = list(answer.token_ids), None
         if answer.logprobs is not None:
@@ -97,7 +96,7 @@ class VLLM:
         known = answer.finish_reason in ("stop", "length")
         failure = None if known else f"vLLM ended it by {answer.finish_reason!r}"
         counts = (len(output.prompt_token_ids), len(ids), answer.finish_reason)
-        return Generation(answer.text if known else "", *counts, logprobs, failure)
+        return Generation(prompt.whole(answer.text) if known else "", *counts, logprobs, failure)
 
     @cached_property
     def folder(self) -> Path:

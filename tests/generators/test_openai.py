@@ -161,6 +161,15 @@ def test_a_temperature_that_is_not_sent_is_not_ignored(server):
         ask(openai(server, sends=["seed"]), "otter")
 
 
+def test_a_seed_that_is_not_sent_is_not_ignored_but_samples_need_none(server):
+    generator = openai(server, sends=["temperature"])
+    with pytest.raises(ValueError, match=r"seed 3 is not sent to .*: leave it at 0, or name it under `sends`"):
+        ask(generator, "otter", sampling=Sampling(seed=3))
+    assert not server.requests
+    assert len(list(generator.generate([Request(chat("otter"), sample=sample) for sample in range(3)]))) == 3
+    assert not any("seed" in body for _, _, body in server.requests)
+
+
 @pytest.mark.parametrize(("top_k", "sent"), [(5, 5), (None, -1)])
 def test_servers_that_know_more_get_it_also_where_it_is_off(server, top_k, sent):
     sampling = Sampling(top_k=top_k, repetition_penalty=1.2)
@@ -198,11 +207,6 @@ def test_log_probabilities_are_read_where_they_were_asked_for(server, choice, fo
 def test_log_probabilities_asked_for_and_not_given_are_a_failure(server):
     one = ask(openai(server), "otter", sampling=Sampling(logprobs=True))[0]
     assert one.failure == "the server gives no log-probabilities: ask without logprobs, or another server"
-
-
-def test_thoughts_that_stand_apart_are_no_part_of_the_text(server):
-    server.answers = [(200, {}, {"choices": [given(message={"content": "a", "reasoning_content": "so"})]})]
-    assert ask(openai(server), "otter")[0].text == "a"
 
 
 def test_half_a_letter_is_kept_as_one_that_can_be_written(server):
@@ -327,6 +331,20 @@ def test_a_server_that_dies_in_the_middle_fails_the_rest_without_trying_each(ser
     assert answers[-1].failure.endswith("/v1/chat/completions is not asked any more: it did not answer before")
 
 
+@pytest.mark.parametrize("status", [429, 500, 502, 503])
+def test_a_server_that_only_says_it_cannot_is_not_asked_for_each(server, status):
+    server.answers = [(status, {}, b"")] * 999
+    answers = ask(openai(server, concurrency=2, retries=2), *TEXTS[:40])
+    assert all(one.failure for one in answers) and len(server.requests) <= 5 * 3
+    assert any(f"refuses ({status} after 3 tries)" in one.failure for one in answers)
+    assert answers[-1].failure.endswith("is not asked any more: it did not answer before")
+
+
+def test_requests_that_are_refused_each_for_itself_do_not_stop_the_rest(server):
+    server.answers = [(400, {}, b"too long")] * 9
+    assert sum(one.failure is None for one in ask(openai(server, concurrency=1), *TEXTS[:12])) == 3
+
+
 def test_after_a_server_died_only_what_it_left_is_asked_of_the_next(server, monkeypatch):
     chats = [chat(text) for text in TEXTS[:20]]
     server.answers = [lambda whole: whole] * 8 + [(200, {}, None)] * 99
@@ -364,7 +382,7 @@ def test_the_contract_tells_answers_apart_and_nothing_else(server):
         ({"concurrency": 0}, "concurrency is 0 and requests_per_minute None: they are at least 1"),
         ({"requests_per_minute": 0}, "requests_per_minute 0"),
         ({"timeout": 0}, "timeout 0 is above 0"),
-        ({"sends": ["min_p"]}, "sends has 'min_p'; it may have temperature, top_p, top_k, repetition_penalty and seed"),
+        ({"sends": ["min_p"]}, "sends has 'min_p'; it may have temperature, top_p, top_k, repetition_penalty, seed"),
         ({"tokens_key": "tokens"}, "tokens_key is max_tokens or max_completion_tokens, not 'tokens'"),
     ],
 )

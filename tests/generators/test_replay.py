@@ -11,7 +11,7 @@ from retrieval.asking import Asker
 from retrieval.generators.replay import Replay
 from retrieval.locate import cache_folder
 from retrieval.sampling import Request, Sampling
-from retrieval.store import GenerationStore
+from retrieval.store import GenerationStore, plain
 from retrieval.types import Generation
 
 
@@ -58,14 +58,34 @@ def test_what_was_recorded_is_given_back_in_whole(recorded):
     assert given == dict(Model("small").generate(requests))
 
 
-def test_a_replayed_answer_enters_the_store_as_that_of_its_model(recorded):
-    replay = Replay(str(recorded), model="large")
-    assert replay.contract() == Model("large").contract()
-    ask(replay, ["a", "d"], temperature=0.5, logprobs=True)
-    model = Model("large")
-    texts, asker = ask(model, ["a", "d"], temperature=0.5, logprobs=True)
+def test_a_replayed_answer_is_that_of_the_file_and_a_cache_hit_whatever_the_store_holds(recorded):
+    replay, model = Replay(str(recorded), model="large"), Model("large")
+    assert replay.contract() == model.contract()
+    other = GenerationStore()
+    asked = Request(chat("a"), None, Sampling(temperature=0.5, logprobs=True))
+    other.keep(plain(model.contract()), asked, Generation("another"), 0.0)
+    texts, asker = ask(replay, ["a", "d"], temperature=0.5, logprobs=True)
     assert texts == ["large says a 0", "large says a 1", "large says d 0", "large says d 1"]
-    assert model.asked == 0 and asker.counts()["cache hits"] == 4
+    counts = asker.counts()
+    assert (counts["cache hits"], counts["model calls"]) == (4, 0)
+    assert [one["answers"] for one in other.statistics()] == [1]
+    other.close()
+
+
+def test_a_request_is_found_however_its_numbers_are_written(recorded):
+    recorded.write_text(
+        recorded.read_text().replace('"max_tokens":256', '"max_tokens":256.0').replace('"top_p":1.0', '"top_p":1')
+    )
+    texts, _ = ask(Replay(str(recorded), model="large"), ["a"], temperature=0.5, logprobs=True)
+    assert texts == ["large says a 0", "large says a 1"] and '"top_p":1.0' not in recorded.read_text()
+
+
+@pytest.mark.parametrize("field", ['"seed":0,', '"logprobs":true,'])
+def test_a_request_that_lacks_a_field_is_named(recorded, field):
+    before, asked, after = recorded.read_text().partition('"request":')
+    recorded.write_text(before + asked + after.replace(field, "", 1))
+    with pytest.raises(ValueError, match="said.jsonl:1: not an exported generation .*it has .*, not "):
+        Replay(str(recorded), "large").contract()
 
 
 def test_a_request_that_was_not_recorded_is_a_failure_that_says_what_is_there(recorded):

@@ -12,7 +12,9 @@ import torch
 from scipy.stats import chisquare
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from retrieval.asking import answer_of
 from retrieval.generators.transformers import Transformers
+from retrieval.prompt_tokens import PromptReader
 from retrieval.sampling import Request, Sampling
 from tests.conftest import TEXTS
 
@@ -88,6 +90,14 @@ def adapters(tiny_chat, tmp_path_factory):
         folders[name] = str(tmp_path_factory.mktemp("adapters") / name)
         worn.save_pretrained(folders[name])
     return folders
+
+
+def thinking(folder, into):
+    """A copy of a chat model's folder whose template ends the prompt by opening the model's thoughts."""
+    shutil.copytree(folder, into)
+    path = into / "chat_template.jinja"
+    path.write_text(f"{path.read_text()}{{% if add_generation_prompt %}}<think>\n{{% endif %}}")
+    return into
 
 
 def edited(folder, into, name, **values):
@@ -259,6 +269,40 @@ def test_turns_that_the_template_refuses_are_a_failure_and_its_options_reach_it(
     assert "refuses these turns (no system turn)" in refused.failure
     assert answered.text == expected.text
     assert strict.contract() != Transformers(str(folder), dtype="float32", device="cpu").contract()
+
+
+def test_thoughts_that_the_template_opens_have_their_tag_but_no_answer_to_a_prompt(tiny_chat, tmp_path):
+    model = Transformers(str(thinking(tiny_chat, tmp_path / "thinking")), dtype="float32", device="cpu")
+    text, how = rendered(tiny_chat, "An otter")[0], Sampling(8, logprobs=True)
+    same = Request(prompt=text + "<think>\n", sampling=how)
+    opened, bare = answers(model, [*chats(how, ["An otter"]), same])
+    stop = bare.text[2:4]
+    cut = answers(model, chats(Sampling(8, stop=[stop], logprobs=True), ["An otter"]))[0]
+    assert opened.text == f"<think>{bare.text}" and answer_of(opened.text) == ""
+    assert opened.logprobs == pytest.approx(bare.logprobs, abs=1e-4)
+    assert cut.text == f"<think>{bare.text[: bare.text.index(stop)]}"
+    assert model.contract()["format"] == 2
+
+
+def test_a_template_that_writes_todays_date_in_any_way_reads_the_same_tomorrow(tiny_chat, tmp_path):
+    folder = tmp_path / "dated"
+    shutil.copytree(tiny_chat, folder)
+    (folder / "chat_template.jinja").write_text(
+        "  {% macro day() %}{{ strftime_now('%-d %B %y, %A') }}{% endmacro %}\n\n{% if strftime_now is defined %}"
+        "{{ strftime_now('%Y-%m-%d') }}{% endif %}/{{ day() }}/{{ strftime_now(format='%d %b %Y') == date_string }}"
+    )
+    reader = PromptReader(folder, "dated", {})
+    assert reader.read(chats(Sampling(1))[0]).text == "\n2024-07-26/26 July 24, Friday/True"
+
+
+def test_several_templates_are_told_apart_in_a_contract(tiny_chat):
+    reader, digests = PromptReader(tiny_chat, "chat", {}), set()
+    templates = [None, "a", "b", {"default": "a", "tool_use": "a"}, {"default": "a", "tool_use": "b"}]
+    for template in templates:
+        reader.tokenizer.chat_template = template
+        digests.add(reader.about()["chat template"])
+    reader.tokenizer.chat_template = {"tool_use": "b", "default": "a"}
+    assert reader.about()["chat template"] in digests and len(digests) == len(templates)
 
 
 def test_a_soft_prompt_gives_in_a_batch_and_alone_what_peft_generates(tiny_chat, adapters):

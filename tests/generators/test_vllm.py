@@ -14,6 +14,7 @@ from transformers import AutoTokenizer
 
 from retrieval.generators.vllm import VLLM
 from retrieval.sampling import Request, Sampling
+from tests.generators.test_transformers import thinking
 
 
 @dataclass
@@ -140,6 +141,15 @@ def test_the_chat_template_is_rendered_once_without_tokens_around_it(vllm, tiny_
     list(VLLM(str(tiny_chat)).generate(chats(["an otter"])))
     tokenizer = AutoTokenizer.from_pretrained(tiny_chat)
     assert tokenizer.decode(LLMEngine.made[0].asked[0][0]) == "<s><|user|>an otter</s><|assistant|>"
+
+
+def test_thoughts_that_the_template_opens_have_their_tag_but_no_answer_to_a_prompt(vllm, tiny_chat, tmp_path):
+    folder = thinking(tiny_chat, tmp_path / "thinking")
+    request, plain = Request(None, "an otter <think>"), VLLM(str(folder))
+    found = dict(plain.generate([*chats(["an otter"]), request]))
+    engine = LLMEngine.made[0]
+    shown = [engine.tokenizer.decode(ids[-4:-2], skip_special_tokens=True) for ids, _, _ in engine.asked]
+    assert [found[0].text, found[1].text] == [f"<think>{shown[0]}", shown[1]]
 
 
 def test_the_engine_is_made_once_with_safetensors_alone(vllm, tiny_chat):
