@@ -25,7 +25,8 @@ class Judge:
 
         try:
             self.measure = ir_measures.parse_measure(measure)
-        except (NameError, ValueError, AssertionError) as error:  # the last for a bad parameter
+            self.measure.validate_params()
+        except (NameError, ValueError, AssertionError) as error:  # the last of a parameter that cannot be
             raise ValueError(f"measure {measure!r} is unknown ({error}): name one such as nDCG@10") from None
         self.qrels = Path(qrels)
 

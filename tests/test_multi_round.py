@@ -145,6 +145,15 @@ def test_the_list_after_each_round_is_kept_and_written(opened, tmp_path):
         assert lists(written) == lists(run) and written.name == "products+towards+multiround"
 
 
+def test_files_of_more_rounds_from_before_are_deleted(opened, tmp_path):
+    (tmp_path / "rounds").mkdir()
+    for name in ("round-2.trec", "round-12.trec", "round-notes.trec"):
+        (tmp_path / "rounds" / name).write_text("old")
+    opened(MultiRound(Products(), Towards(), 4, 2, save=tmp_path / "rounds")).retrieve(QUERIES, 10)
+    assert {one.name for one in (tmp_path / "rounds").iterdir()} == {"round-1.trec", "round-2.trec", "round-notes.trec"}
+    assert len(read_run(tmp_path / "rounds" / "round-2.trec").query_ids) == 2
+
+
 def test_without_exclusion_the_last_round_ranks_anew_and_earlier_finds_follow(opened):
     retriever = opened(MultiRound(Products(), Towards(), 6, 3, exclude_seen=False))
     found = rows(retriever.retrieve(QUERIES, 1000))
@@ -212,6 +221,21 @@ def test_the_oracle_ends_a_query_whose_last_search_is_good_enough_and_is_called_
     assert [len(one) for one in rows(run)] == [5, 15]
     assert run.name == "products+same+multiround+oracle"
     assert retriever.provenance()["stop"]["oracle"].startswith("nDCG@3 on ")
+
+
+def test_the_oracle_goes_on_with_queries_that_are_not_judged_and_refuses_a_first_round_of_them(opened, qrels):
+    best = next(iter(opened(Products()).retrieve(QUERIES, 1).to_dict()["a"]))
+    write_qrels(Qrels.from_dict({"a": {best: 1}}), qrels)
+    retriever = opened(MultiRound(Products(), Same(), 5, 3, stop=Oracle(qrels, "nDCG@3", 0.75)))
+    assert [len(one) for one in rows(retriever.retrieve(QUERIES, 100))] == [5, 15]
+    with pytest.raises(ValueError, match="judges none of the queries, such as 'b'"):
+        retriever.retrieve(QUERIES.take([1]), 100)
+
+
+def test_a_measure_with_a_parameter_that_cannot_be_is_refused(qrels):
+    for measure in ("nDCG@10.5", "RBP(p=2)", "nothing@3"):
+        with pytest.raises(ValueError, match="measure .* is unknown .*: name one such as nDCG@10"):
+            Oracle(qrels, measure)
 
 
 def test_a_model_that_needs_what_the_retriever_does_not_show_is_refused(opened):
