@@ -152,6 +152,19 @@ def test_a_second_pass_is_as_maxsim_by_hand_has_it(folder, tmp_path):  # noqa: F
     np.testing.assert_array_equal(still.retrieve(ASKED, 20).scores, first.scores)
 
 
+def test_token_vectors_of_one_encoder_do_not_search_those_of_another(folder, tmp_path):  # noqa: F811
+    one, other = (DenseRetriever(ColBERT(str(folder), dtype="float32", query_length=n), Late()) for n in (16, 12))
+    retriever = FeedbackRetriever(one, ColBERTPRF(), other)
+    retriever.open(Corpus.build([(f"d{i}", "", text) for i, text in enumerate(DOCUMENTS)], tmp_path / "c"), tmp_path)
+    with pytest.raises(ValueError, match="these queries carry representations, .* another encoder each"):
+        retriever.retrieve(ASKED, 3)
+
+
+def test_the_new_token_vectors_are_the_only_form_of_the_query():
+    moved = ColBERTPRF().reformulate(asked([X]), shown(DOCS, [(0, 1.0)]))
+    assert asked([X]).terms is not None and moved.terms is moved.variants is None
+
+
 def test_tokens_are_those_behind_the_vectors_and_are_counted_by_document(folder, tmp_path):  # noqa: F811
     retriever = opened(folder, tmp_path, ColBERTPRF(), DOCUMENTS)
     rows = np.array([3, 0, len(DOCUMENTS) - 1], np.int32)
