@@ -47,7 +47,8 @@ def point(manifest: dict[str, Any], folder: str) -> Point:
     made = one["cost"].get("generation seconds", 0) / results["collection"]["queries"]
     seconds = max(0.0, one["cost"]["seconds per query"] - made)
     tokens = sum(one["cost"].get(what, 0) for what in TOKENS)
-    return Point(name, measure, quality, 1000 * seconds, tokens, "promptprf" in system)
+    plain = any(key.endswith("depth") and value == 0 for key, value in manifest["point"].items())
+    return Point(name, measure, quality, 1000 * seconds, tokens, "promptprf" in system and not plain)
 
 
 def best(found: list[Point], cost: str) -> list[Point]:
@@ -60,12 +61,15 @@ def best(found: list[Point], cost: str) -> list[Point]:
 
 
 def draw(found: list[Point], path: Path) -> None:
-    """Two panels, one for each cost."""
+    """A panel for each cost that there is."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(12, 5), layout="constrained")
-    costs = {"milliseconds": "milliseconds a query", "tokens": "tokens of the language model for features"}
-    for axes, (cost, label) in zip(figure.subplots(1, 2, sharey=True), costs.items(), strict=True):
+    costs = {"milliseconds": "milliseconds a query"}
+    if any(one.tokens for one in found):
+        costs["tokens"] = "tokens of the language model for features"
+    figure = Figure(figsize=(2 + 5 * len(costs), 5), layout="constrained")
+    panels = figure.subplots(1, len(costs), sharey=True, squeeze=False)[0]
+    for axes, (cost, label) in zip(panels, costs.items(), strict=True):
         for feedback, marker in ((True, "o"), (False, "s")):
             some = [one for one in found if one.feedback == feedback]
             label_ = "with feedback" if feedback else "without"
