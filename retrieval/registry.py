@@ -11,6 +11,7 @@ import importlib
 import importlib.util
 import inspect
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any, get_args, get_type_hints
@@ -156,7 +157,13 @@ def _files(folder: str) -> list[Path]:
 
 
 def _exports(path: Path) -> tuple[list[str], dict[str, str]]:
-    """The names in `__all__`, and the docstring of each class in the file."""
+    """The names in `__all__`, and the docstring of each class in the file, which is read again when it changes."""
+    about = path.stat()
+    return _read_exports(path, about.st_mtime_ns, about.st_size)
+
+
+@cache
+def _read_exports(path: Path, changed: int, size: int) -> tuple[list[str], dict[str, str]]:
     exported: list[str] = []
     classes: dict[str, str] = {}
     for node in ast.parse(path.read_text(encoding="utf-8"), str(path)).body:
