@@ -44,7 +44,7 @@ def ours(dtype: str, compiled: bool) -> Callable[[list[str]], np.ndarray]:
 
 
 def product_rate(dtype: torch.dtype) -> float:
-    """Flop/s of matrix products of the encoder's largest shape, one at a time on each core: the best of ten rounds."""
+    """Flop/s of matrix products of the encoder's largest shape, one at a time on each core: the best of three rounds."""
     left, right = torch.randn(1024, 384).to(dtype), torch.randn(384, 1536).to(dtype)
     cores, each = torch.get_num_threads(), 50
 
@@ -54,7 +54,7 @@ def product_rate(dtype: torch.dtype) -> float:
 
     seconds = []
     with ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        for _ in range(10):
+        for _ in range(3):
             started = time.perf_counter()
             list(pool.map(work, range(cores)))
             seconds.append(time.perf_counter() - started)
