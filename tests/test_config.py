@@ -384,24 +384,3 @@ def test_a_grid_never_replaces_an_override_unnoticed(write):
 def test_a_mistake_in_a_grid_names_its_line(write, grid, message):
     (line,) = mistakes(write(new=f"grid:\n  {grid.replace(chr(10), chr(10) + '  ')}\n"))
     assert line.startswith(f"r.yaml:{message}")
-
-
-@dataclass(frozen=True)
-class Settings:
-    """A dataclass that a recipe holds as a block."""
-
-    size: int = 1
-    heat: float = 0.0
-
-
-def warm(settings: Settings = Settings(8, 1.0)):
-    return settings
-
-
-def test_a_block_leaves_what_it_does_not_name_as_the_parameters_own_default(tmp_path):
-    path = tmp_path / "x.yaml"
-    path.write_text("settings: {size: 3}")
-    assert load(warm, path)[0]() == Settings(3, 1.0)
-    assert load(warm, path, ["settings.heat=0.5"])[0]() == Settings(3, 0.5)
-    with pytest.raises(ConfigError, match="settings.sise"):
-        load(warm, path, ["settings.sise=2"])

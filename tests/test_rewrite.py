@@ -215,3 +215,34 @@ def test_a_retriever_that_stands_twice_counts_once(opened):
         == dense.provenance()["truncated queries"]
         == opened(Rewrite(Fixed(["sea"]), dense)).provenance()["truncated queries"]
     )
+
+
+def test_queries_that_all_lack_variants_find_nothing(opened):
+    found = opened(MultiQuery(BM25())).retrieve(Queries(["a", "b"], ["sea", "cold"], variants=[[], []]), 5)
+    assert found.to_dict() == {"a": {}, "b": {}}
+
+
+def test_a_retriever_within_multi_query_that_reads_no_texts_is_named(opened):
+    class Mute(BM25):
+        read = None
+
+    retriever = opened(MultiQuery(Mute()))
+    with pytest.raises(ValueError, match="Mute cannot read written texts; bm25, sparse and dense can"):
+        retriever.read(QUERIES, retriever.retrieve(QUERIES, 2), ["sea"])
+
+
+def test_the_texts_of_an_earlier_writing_are_not_taken_for_the_last(opened):
+    source = opened(Generated(Fixed(["sea"]), BM25()))
+    first = source.retrieve(QUERIES, 5)
+    source.retrieve(QUERIES, 5)
+    with pytest.raises(ValueError, match="this run is not of the texts that were written last"):
+        source.feedback(QUERIES, first)
+
+
+def test_what_joins_is_told_of_too(opened):
+    class Telling(Append):
+        def provenance(self):
+            return {"joined by": "me", "truncated queries": 4}
+
+    about = opened(Rewrite(Fixed(["sea"]), BM25(), Telling())).provenance()
+    assert about["model"]["joined by"] == "me" and about["truncated queries"] == 4

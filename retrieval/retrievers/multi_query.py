@@ -13,7 +13,7 @@ from retrieval.composed import content, provenance
 from retrieval.corpus import Corpus
 from retrieval.fusing import NORMALISED, Normalise, by_rank, interleaved, summed
 from retrieval.order import PAD
-from retrieval.protocols import Retriever
+from retrieval.protocols import Retriever, TextReader
 from retrieval.types import Feedback, Queries, Run
 
 __all__ = ["MultiQuery"]
@@ -72,8 +72,10 @@ class MultiQuery:
         return content([self.retriever], self.corpus, queries, run)
 
     def read(self, queries: Queries, run: Run, texts: Sequence[str]) -> tuple[Queries, Feedback]:
-        """As the retriever reads them."""
-        return self.retriever.read(queries, run, texts)  # type: ignore[attr-defined]
+        """As the retriever reads them. Raises ValueError for one that cannot."""
+        if not isinstance(self.retriever, TextReader):
+            raise ValueError(f"{type(self.retriever).__name__} cannot read written texts; bm25, sparse and dense can")
+        return self.retriever.read(queries, run, texts)
 
     def provenance(self) -> dict[str, Any]:
         """What the retriever is, for the manifest."""

@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-from retrieval.composed import provenance
 from retrieval.corpus import Corpus
 from retrieval.explanation import Explanation
 from retrieval.protocols import Reformulator, Retriever, Writer
@@ -47,8 +46,8 @@ class Rewrite:
         self.depth, self.weight_by = depth, weight_by
         self.join: Reformulator = writer.join() if join is None else join  # type: ignore[attr-defined]
         plain = depth == 0 and bool(writer.needs)
-        self.written = Generated(writer, retriever, source, ALL if plain else depth, weight_by)
-        self.feedback_retriever = FeedbackRetriever(self.written, self.join, retriever, 0 if plain else ALL)
+        written = Generated(writer, retriever, source, ALL if plain else depth, weight_by)
+        self.feedback_retriever = FeedbackRetriever(written, self.join, retriever, 0 if plain else ALL)
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -73,4 +72,4 @@ class Rewrite:
 
     def provenance(self) -> dict[str, Any]:
         """What wrote, and what searched, for the manifest."""
-        return provenance({"rewriting": self.written})
+        return self.feedback_retriever.provenance()
