@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from retrieval.judge import Judge
+from retrieval.qrels_measure import Judge
 from retrieval.types import Queries, Run
 
 __all__ = ["Oracle"]

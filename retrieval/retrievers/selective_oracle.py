@@ -10,8 +10,8 @@ import numpy as np
 
 from retrieval.composed import content, found, name, open_all, provenance, reads
 from retrieval.corpus import Corpus
-from retrieval.judge import Judge
 from retrieval.protocols import Retriever
+from retrieval.qrels_measure import Judge
 from retrieval.retrievers.selective import put
 from retrieval.types import Feedback, Queries, Run
 
