@@ -12,6 +12,7 @@ import pyarrow as pa
 from retrieval.collection import Collection
 from retrieval.corpus import Corpus
 from retrieval.explanation import Explanation
+from retrieval.lists import Lists
 from retrieval.sampling import Request
 from retrieval.types import Feedback, Generation, Queries, Representations, Run, Terms
 
@@ -34,8 +35,11 @@ __all__ = [
     "Reranker",
     "Retriever",
     "SavedIndex",
+    "Source",
     "Stop",
+    "Synthesizer",
     "TextReader",
+    "Tuning",
     "Writer",
 ]
 
@@ -262,3 +266,30 @@ class Regulariser(Protocol):
 
     def __call__(self, representations: Any) -> Any:
         """A scalar from representations [texts, dimensions]."""
+
+
+class Source(Protocol):
+    """Training data; one may be made of others."""
+
+    def lists(self) -> Lists:
+        """Queries with the passages listed for each. Raises ValueError where none is left, with what dropped them."""
+
+
+class Tuning(Protocol):
+    """Which parameters of an encoder are trained, and how what they became is kept."""
+
+    def prepare(self, model: Any) -> None:
+        """Freeze, add and share parameters of a model in place; those to be trained have requires_grad."""
+
+    def save(self, model: Any, folder: Path) -> None:
+        """Write what was trained into a new folder."""
+
+    def trained(self, encoder: Encoder, folder: Path) -> Encoder:
+        """The encoder with what `save` wrote. Raises ValueError for what another model was trained to."""
+
+
+class Synthesizer(Protocol):
+    """Makes training data: queries for documents, or documents for queries. Killed, it goes on where it stopped."""
+
+    def synthesize(self, collection: Collection, folder: Path) -> Mapping[str, int]:
+        """Write a collection in BEIR layout, judgements in split train, into a folder; what was made and dropped."""

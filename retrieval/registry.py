@@ -37,6 +37,9 @@ FOLDERS: dict[type, str] = {
     protocols.Extractor: "prf.extractors",
     protocols.Loss: "training.losses",
     protocols.Regulariser: "training.regularisers",
+    protocols.Source: "training.sources",
+    protocols.Tuning: "training.tunings",
+    protocols.Synthesizer: "training.synthesis",
 }
 
 

@@ -1,0 +1,1 @@
+"""Penalties on representations, one component a file; the file's name is its `type` in a recipe."""

@@ -1,0 +1,1 @@
+"""Made training data, one component a file; the file's name is its `type` in a recipe."""
