@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from prf.extractors._sentences import check_count, sentences
+from prf.extractors._sentences import check_count
+from retrieval.sentences import sentences
 
 __all__ = ["Lead"]
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from prf.extractors._sentences import check_count, sentences
+from prf.extractors._sentences import check_count
 from retrieval.content_words import content_words
+from retrieval.sentences import sentences
 
 __all__ = ["TextRank"]
 

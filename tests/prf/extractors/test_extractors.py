@@ -8,13 +8,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from prf.extractors._sentences import sentences
 from prf.extractors.keywords import Keywords
 from prf.extractors.lead import Lead
 from prf.extractors.textrank import TextRank, pagerank, resemblance
 from retrieval.corpus import Corpus
 from retrieval.protocols import Extractor
 from retrieval.registry import components, find
+from retrieval.sentences import sentences
 
 DOCUMENTS = [
     ("a", "Otter", "The otter swims. The otter eats crab."),
