@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+from toy import TOPICS, tiny_model
 
 from retrieval.bi_encoder import BiEncoder, Settings
 from retrieval.corpus import Corpus
@@ -21,8 +20,6 @@ from training.losses.infonce import InfoNCE
 from training.losses.wasserstein import Wasserstein
 from training.trainer import Trainer
 
-TOPICS = 26
-
 
 @pytest.fixture(autouse=True, scope="module")
 def one_thread():
@@ -30,26 +27,6 @@ def one_thread():
     torch.set_num_threads(1)  # the quickest for a model this small, and the same bits in every test
     yield
     torch.set_num_threads(threads)
-
-
-def tiny_model(dropout: float = 0.1) -> BiEncoder:
-    words = ["[PAD]", "[UNK]", "ask", "tell", "more", *(f"{side}{n}" for side in "qd" for n in range(TOPICS))]
-    tokenizer = Tokenizer(models.WordLevel({word: n for n, word in enumerate(words)}, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=len(words),
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=16,
-        max_position_embeddings=16,
-        hidden_dropout_prob=dropout,
-        attention_probs_dropout_prob=dropout,
-    )
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]")
-    settings = Settings("mean", False, "", "", 16, "right")
-    return BiEncoder(BertModel(config), fast, settings).eval()
 
 
 def toy_groups(folder: Path, **options) -> Groups:
@@ -336,7 +313,7 @@ def test_a_number_that_is_not_finite_stops_with_the_queries_of_the_batch(groups,
     [
         ({"batch_size": 0}, "batch_size is 0; it must be above 0"),
         ({"steps": 0}, "steps is 0"),
-        ({"precision": "float16"}, "choose from float32, bfloat16"),
+        ({"precision": "float16"}, "choose from auto, float32, bfloat16"),
     ],
 )
 def test_settings_that_cannot_be_are_errors(wrong, says):

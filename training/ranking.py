@@ -1,0 +1,167 @@
+"""Training to rank: queries and their passages through the model, and a loss of their scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from retrieval.protocols import Loss, Regulariser
+from training.collections import Batches, Groups, labels_and_mask
+from training.gradcache import cached_step, chunks
+from training.past import Past
+from training.task import Passes, gathered
+from training.trainable import PairTrainable, Trainable, VectorLoss
+
+__all__ = ["Ranking"]
+
+SIDES = ("docs", "queries", "pairs")  # queries after documents: where documents are frozen the last pass has gradients
+
+
+class Ranking:
+    """Batches of groups: every query against the listed passages of all of them, or against its own alone."""
+
+    def __init__(
+        self,
+        model: Trainable | PairTrainable,
+        groups: Groups,
+        loss: Loss | VectorLoss,
+        batch_size: int,
+        seed: int,
+        in_batch: bool = True,
+        past: int = 0,
+        chunk_tokens: int | None = None,
+        query_regularisers: Sequence[Regulariser] = (),
+        doc_regularisers: Sequence[Regulariser] = (),
+        regulariser_steps: int = 0,
+    ):
+        """The arguments are those of Trainer, which says what they mean."""
+        self.reads_pairs = hasattr(model, "tokenize_pairs")
+        if self.reads_pairs and (in_batch or past or query_regularisers or doc_regularisers):
+            raise ValueError(
+                f"{type(model).__name__} reads a query and a passage together: set in_batch to false, and leave out "
+                "past and regularisers, which are of vectors"
+            )
+        if past and not in_batch:
+            raise ValueError(f"past is {past}, and earlier passages are compared in a batch only: set in_batch to true")
+        if isinstance(loss, VectorLoss) and not in_batch:
+            raise ValueError(f"{type(loss).__name__} compares vectors in a batch: set in_batch to true")
+        self.loss, self.chunk_tokens = loss, chunk_tokens
+        self.module: nn.Module = _Faces(cast(nn.Module, model))
+        self.in_batch, self.past, self.batch_size, self.seed = in_batch, Past(past), batch_size, seed
+        self.query_regularisers, self.doc_regularisers = query_regularisers, doc_regularisers
+        self.regulariser_steps = regulariser_steps
+        self.take(groups)
+
+    def take(self, groups: Groups) -> None:
+        """Go on with other groups."""
+        self.batches = Batches(groups, self.batch_size, self.seed)
+
+    @property
+    def per_epoch(self) -> int:
+        """Batches in an epoch."""
+        return self.batches.per_epoch
+
+    def settings(self) -> dict[str, Any]:
+        """What determines the data."""
+        return {"groups": self.batches.groups.settings()}
+
+    def collate(self, number: int, places: Sequence[int]) -> dict[str, Any]:
+        """These queries of the batch and their passages, tokenised; labels and mask of the whole batch."""
+        batch = self.batches[number]
+        own = [batch[place] for place in places]
+        texts = self.batches.groups.lists.passages.texts(np.concatenate([group["rows"] for group in own]))
+        queries = [group["query"] for group in own]
+        labels, mask = labels_and_mask(batch, self.in_batch)
+        about = {"names": [group["query_id"] for group in batch], "batch": batch}
+        return about | self._tokenized(queries, texts) | {"labels": _tensor(labels), "mask": _tensor(mask)}
+
+    def step(self, passes: Passes, inputs: dict[str, Any]) -> Tensor:
+        """Add the gradients of the batch's loss, of all processes together."""
+        sides = [side for side in SIDES if side in inputs]
+
+        def loss(own: Mapping[str, Tensor]) -> Tensor:
+            return self._loss({side: gathered(own[side], passes) for side in sides}, inputs, passes) * passes.world_size
+
+        if self.chunk_tokens is None:
+            made = passes.module(**{side: inputs[side] for side in sides})
+            value = loss({side: one for side, one in zip(_Faces.order, made, strict=True) if one is not None})
+            passes.backward(value)
+        else:
+            parts = [part for side in sides for part in chunks(side, inputs[side], self.chunk_tokens)]
+            value = cached_step(passes.module, parts, loss, passes.backward, passes.unsynced)
+        return value.detach() / passes.world_size
+
+    def state(self) -> Mapping[str, Tensor]:
+        """The passages of past batches."""
+        return self.past.state()
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Take up the passages of past batches."""
+        self.past.restore(state)
+
+    def _tokenized(self, queries: list[str], texts: list[str]) -> dict[str, Any]:
+        if self.reads_pairs:
+            size = self.batches.groups.size
+            repeated = [query for query in queries for _ in range(size)]
+            return {"pairs": cast(PairTrainable, self.module.model).tokenize_pairs(repeated, texts)}
+        model = cast(Trainable, self.module.model)
+        return {"queries": model.tokenize_queries(queries), "docs": model.tokenize_docs(texts)}
+
+    def _loss(self, made: dict[str, Tensor], inputs: dict[str, Any], passes: Passes) -> Tensor:
+        """Of the representations, or pair scores, of the whole batch."""
+        labels, mask = inputs["labels"], inputs["mask"]
+        if self.reads_pairs:
+            return self.loss(made["pairs"].reshape(labels.shape), labels, mask)  # type: ignore[operator]
+        queries, docs = made["queries"], made["docs"]
+        model = cast(Trainable, self.module.model)
+        penalty = self._penalty(queries, docs, passes.progress)
+        docs, labels, mask = self.past.joined(docs, labels, mask, inputs["batch"])
+        if isinstance(self.loss, VectorLoss):
+            value = self.loss.of_vectors(queries, docs, model, labels, mask)
+        else:
+            value = self.loss(self._scores(model, queries, docs, labels.shape[1]), labels, mask)
+        return value if penalty is None else value + penalty
+
+    def _scores(self, model: Trainable, queries: Tensor, docs: Tensor, columns: int) -> Tensor:
+        if self.in_batch:
+            return model.score(queries, docs)
+        own = docs.split(columns)
+        return torch.cat([model.score(queries[i : i + 1], docs) for i, docs in enumerate(own)])
+
+    def _penalty(self, queries: Tensor, docs: Tensor, progress: int) -> Tensor | None:
+        """Of the regularisers; their weight rises quadratically over the first steps. Formal et al. (2021)."""
+        terms = [one(queries) for one in self.query_regularisers] + [one(docs) for one in self.doc_regularisers]
+        if not terms:
+            return None
+        rise = min(1.0, (progress + 1) / self.regulariser_steps) ** 2 if self.regulariser_steps else 1.0
+        return rise * torch.stack(terms).sum()
+
+
+class _Faces(nn.Module):
+    """One forward pass for whatever a step needs of a model, as data parallelism wants it."""
+
+    order = ("queries", "docs", "pairs")
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self,
+        queries: dict[str, Tensor] | None = None,
+        docs: dict[str, Tensor] | None = None,
+        pairs: dict[str, Tensor] | None = None,
+    ) -> tuple[Tensor | None, ...]:
+        return (
+            None if queries is None else self.model(queries, queries=True),
+            None if docs is None else self.model(docs),
+            None if pairs is None else self.model(pairs),
+        )
+
+
+def _tensor(array: np.ndarray) -> Tensor:
+    return torch.from_numpy(array)
