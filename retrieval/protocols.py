@@ -29,6 +29,7 @@ __all__ = [
     "Index",
     "ListReranker",
     "Loss",
+    "Objective",
     "Predictor",
     "Reformulator",
     "Regulariser",
@@ -293,3 +294,14 @@ class Synthesizer(Protocol):
 
     def synthesize(self, collection: Collection, folder: Path) -> Mapping[str, int]:
         """Write a collection in BEIR layout, judgements in split train, into a folder; what was made and dropped."""
+
+
+class Objective(Protocol):
+    """Pre-trains an encoder on texts alone, with a head that is left behind."""
+
+    def head(self, model: Any) -> Any:
+        """A torch module that holds the model, an encoder's trainable face, as `encoder`.
+
+        Its `batch(texts, rng)` gives tensors, the texts first, of what is hidden and what is to be guessed, and its
+        `forward(batch)` the loss. Raises ValueError for a model that it cannot train.
+        """

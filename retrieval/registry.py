@@ -40,6 +40,7 @@ FOLDERS: dict[type, str] = {
     protocols.Source: "training.sources",
     protocols.Tuning: "training.tunings",
     protocols.Synthesizer: "training.synthesis",
+    protocols.Objective: "training.objectives",
 }
 
 
