@@ -1,21 +1,15 @@
 """The training loop on a toy collection: each word of the queries means one word of the documents."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from toy import TOPICS, tiny_model
+from toy import TOPICS, tiny_model, toy_groups
 
 from retrieval.bi_encoder import BiEncoder, Settings
-from retrieval.corpus import Corpus
-from retrieval.types import Qrels, Queries
-from training.collections import Groups
 from training.losses.infonce import InfoNCE
 from training.losses.wasserstein import Wasserstein
 from training.trainer import Trainer
@@ -27,14 +21,6 @@ def one_thread():
     torch.set_num_threads(1)  # the quickest for a model this small, and the same bits in every test
     yield
     torch.set_num_threads(threads)
-
-
-def toy_groups(folder: Path, **options) -> Groups:
-    if not folder.exists():
-        Corpus.build(((f"d{n}", "tell", f"d{n} more") for n in range(TOPICS)), folder)
-    queries = Queries([f"q{n}" for n in range(TOPICS)], [f"ask q{n}" for n in range(TOPICS)])
-    qrels = Qrels.from_dict({f"q{n}": {f"d{n}": 1, f"d{(n + 1) % TOPICS}": 0} for n in range(TOPICS)})
-    return Groups(Corpus(folder), queries, qrels, **{"size": 2} | options)
 
 
 @pytest.fixture(scope="module")
@@ -285,7 +271,7 @@ def test_a_folder_begun_with_other_settings_is_refused(groups, tmp_path):
     with pytest.raises(ValueError, match='"temperature": 1.0; now "temperature": 0.5'):
         trainer(InfoNCE(0.5), steps=1).train(tiny_model(), groups, tmp_path)
     with pytest.raises(ValueError, match='"size": 2, "seed": 0; now "size": 1, "seed": 1'):
-        other = toy_groups(groups.corpus.folder, seed=1, size=1)
+        other = toy_groups(groups.lists.passages.folder, seed=1, size=1)
         trainer(steps=1).train(tiny_model(), other, tmp_path)
 
 
@@ -324,41 +310,3 @@ def test_settings_that_cannot_be_are_errors(wrong, says):
 def test_a_batch_larger_than_the_groups_is_an_error(groups, tmp_path):
     with pytest.raises(ValueError, match="26 training groups do not make a batch of 27: lower batch_size"):
         trainer(batch_size=27).train(tiny_model(), groups, tmp_path)
-
-
-# ---- several processes -------------------------------------------------------------------------------------------
-
-
-def run_alone(data: str, out: str) -> None:
-    """What each process of the next test runs."""
-    trainer(steps=6, batch_size=6).train(tiny_model(dropout=0), toy_groups(Path(data)), Path(out), found, "P@1")
-
-
-def test_two_processes_train_as_one(groups, tmp_path):
-    here, script = str(Path(__file__).parent), tmp_path / "run.py"
-    code = f"import sys; sys.path.insert(0, {here!r}); import test_trainer; test_trainer.run_alone(*sys.argv[1:])"
-    script.write_text(code)
-    data, two = str(groups.corpus.folder), str(tmp_path / "two")
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node=2",
-        str(script),
-        data,
-        two,
-    ]
-    env = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(command, env=os.environ | env, capture_output=True)
-    assert done.returncode == 0, done.stderr.decode()[-3000:]
-    run_alone(data, str(tmp_path / "one"))
-    for one, other in zip(lines(tmp_path / "one"), lines(tmp_path / "two"), strict=True):
-        assert one.keys() == other.keys() and one["step"] == other["step"]
-        if "loss" in one:
-            assert [one["loss"], one["gradient_norm"]] == pytest.approx(
-                [other["loss"], other["gradient_norm"]], rel=1e-4
-            )
-    alone, shared = (load_file(tmp_path / run / "model" / "model.safetensors") for run in ("one", "two"))
-    for name, value in alone.items():
-        torch.testing.assert_close(shared[name], value, rtol=1e-3, atol=1e-4)

@@ -1,10 +1,16 @@
 """A toy collection for training: each word of the queries means one word of the documents."""
 
+from pathlib import Path
+
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from retrieval.bi_encoder import BiEncoder, Settings
+from retrieval.corpus import Corpus
+from retrieval.types import Qrels, Queries
+from training.collections import Groups
+from training.sources.judged import lists_of
 
 TOPICS = 26
 
@@ -28,3 +34,12 @@ def tiny_model(dropout: float = 0.1) -> BiEncoder:
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]")
     settings = Settings("mean", False, "", "", 16, "right")
     return BiEncoder(BertModel(config), fast, settings).eval()
+
+
+def toy_groups(folder: Path, **options) -> Groups:
+    """One group of a positive and a negative for each topic."""
+    if not folder.exists():
+        Corpus.build(((f"d{n}", "tell", f"d{n} more") for n in range(TOPICS)), folder)
+    queries = Queries([f"q{n}" for n in range(TOPICS)], [f"ask q{n}" for n in range(TOPICS)])
+    qrels = Qrels.from_dict({f"q{n}": {f"d{n}": 1, f"d{(n + 1) % TOPICS}": 0} for n in range(TOPICS)})
+    return Groups(lists_of(Corpus(folder), queries, qrels), **{"size": 2} | options)
