@@ -125,6 +125,14 @@ def read_documents(path: Path) -> Iterator[Document]:
 
 def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Line number and record of each line that is not blank. Raises ValueError where there is no object with _id."""
+    for number, record in read_records(path):
+        if not isinstance(record, dict) or not _is_id(record.get("_id")):
+            raise ValueError(f'{path}:{number}: no "_id"; each line is {{"_id": ..., "title": ..., "text": ...}}')
+        yield number, record
+
+
+def read_records(path: Path) -> Iterator[tuple[int, Any]]:
+    """Line number and what JSON each line that is not blank holds. Raises ValueError with file and line."""
     for number, line in lines(path):
         try:
             record = json.loads(line.decode())
@@ -132,8 +140,6 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             raise ValueError(f"{path}:{number}: not UTF-8 (byte {error.start + 1})") from None
         except json.JSONDecodeError as error:
             raise ValueError(f"{path}:{number}: not JSON ({error.msg} at column {error.colno})") from None
-        if not isinstance(record, dict) or not _is_id(record.get("_id")):
-            raise ValueError(f'{path}:{number}: no "_id"; each line is {{"_id": ..., "title": ..., "text": ...}}')
         yield number, record
 
 

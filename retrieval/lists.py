@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass, field, replace
+from typing import Literal, Protocol
 
 import numpy as np
 
 from retrieval.types import Queries
 
-__all__ = ["Lists", "Passages"]
+__all__ = ["Joined", "Lists", "Passages", "added", "joined", "targets_of"]
 
 
 class Passages(Protocol):
@@ -23,6 +24,52 @@ class Passages(Protocol):
 
     def texts(self, rows: Sequence[int] | np.ndarray) -> list[str]:
         """Title and text of these rows, in the order asked."""
+
+
+class Joined:
+    """Passages of several collections, those of one after those of another."""
+
+    def __init__(self, parts: Sequence[Passages]):
+        """Raises ValueError for more than int32 rows can number."""
+        self.parts = parts
+        self.starts = np.cumsum([0, *map(len, parts)])  # int64 [parts + 1]: the first row of each, then their number
+        if self.starts[-1] > np.iinfo(np.int32).max:
+            raise ValueError(f"{self.starts[-1]} passages of {len(parts)} collections are more than int32 rows number")
+        self.fingerprint = hashlib.sha256("\n".join(part.fingerprint for part in parts).encode()).hexdigest()
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    def texts(self, rows: Sequence[int] | np.ndarray) -> list[str]:
+        """Title and text of these rows, in the order asked."""
+        rows = np.asarray(rows, np.int64)
+        part = np.searchsorted(self.starts, rows, "right") - 1
+        found = np.empty(len(rows), object)
+        for number in np.unique(part):
+            places = np.flatnonzero(part == number)
+            found[places] = self.parts[number].texts(rows[places] - self.starts[number])
+        return found.tolist()
+
+    def moved(self, rows: np.ndarray, passages: Passages) -> np.ndarray:
+        """int32 rows here of rows of `passages`, which are one of these collections or several of them joined."""
+        here = {part.fingerprint: start for part, start in zip(self.parts, self.starts.tolist(), strict=False)}
+        parts = _parts(passages)
+        ends = np.cumsum([len(part) for part in parts])
+        shifts = [here[part.fingerprint] + len(part) - end for part, end in zip(parts, ends.tolist(), strict=True)]
+        return (rows + np.array(shifts)[np.searchsorted(ends, rows, "right")]).astype(np.int32)
+
+
+def joined(several: Sequence[Passages]) -> Joined:
+    """The passages of all, those of the same collection once."""
+    return Joined(list({part.fingerprint: part for passages in several for part in _parts(passages)}.values()))
+
+
+def added(*counts: Mapping[str, int]) -> dict[str, int]:
+    """What was counted in several places, by name, in the order first named."""
+    total: Counter[str] = Counter()
+    for some in counts:
+        total.update(some)
+    return dict(total)
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +95,75 @@ class Lists:
             )
         if self.times is not None and len(self.times) != len(self.queries):
             raise ValueError(f"{len(self.times)} times for {len(self.queries)} queries")
+        if self.times is not None and not (np.isfinite(self.times) & (self.times >= 0)).all():
+            raise ValueError("how often a query comes in an epoch is a number of at least 0")
+
+    @classmethod
+    def of(
+        cls,
+        queries: Queries,
+        passages: Passages,
+        query: np.ndarray,
+        rows: np.ndarray,
+        labels: np.ndarray,
+        targets: np.ndarray | None = None,
+        counts: Mapping[str, int] | None = None,
+        again: Literal["last", "highest"] = "last",
+    ) -> Lists:
+        """Lists of entries, each the place of a query, a row and a label, in any order; a list has the order given.
+
+        A passage listed again for its query keeps its first place and has the last label, or the highest. Queries
+        without a passage are left out. Both are counted. Raises ValueError where no query has a passage.
+        """
+        keys = query.astype(np.int64) * len(passages) + rows
+        order = np.lexsort((labels, keys)) if again == "highest" else np.argsort(keys, kind="stable")
+        starts = np.flatnonzero(np.diff(keys[order], prepend=-1))
+        first = np.minimum.reduceat(order, starts) if len(keys) else order
+        kept = order[np.append(starts[1:], len(keys)) - 1] if len(keys) else order
+        place = np.lexsort((first, query[kept]))
+        kept = kept[place]
+        repeated = {"passages listed again": len(keys) - len(kept)} if len(kept) < len(keys) else {}
+        made = cls(
+            queries,
+            passages,
+            _offsets(np.bincount(query[kept], minlength=len(queries))),
+            rows[kept].astype(np.int32),
+            labels[kept].astype(np.float32),
+            None if targets is None else targets[kept].astype(np.float32),
+            counts=added(counts or {}, repeated),
+        )
+        return made.where(np.ones(len(kept), bool))
+
+    def take(self, positions: np.ndarray) -> Lists:
+        """The queries at these positions, in that order, with their lists."""
+        sizes = np.diff(self.offsets)[positions]
+        offsets = _offsets(sizes)
+        entries = np.repeat(self.offsets[positions] - offsets[:-1], sizes) + np.arange(offsets[-1])
+        times = None if self.times is None else self.times[positions]
+        return self._entries(entries, offsets, self.queries.take(positions), times)
+
+    def where(self, kept: np.ndarray, others: str = "passages left out") -> Lists:
+        """The entries that are bool [listed] `kept`; queries without any are left out, and both are counted.
+
+        `others` names the entries that are not. Raises ValueError, with all counts, where no query is left.
+        """
+        sizes = np.bincount(self.query[kept], minlength=len(self))
+        some = np.flatnonzero(sizes)
+        told = self.counting({others: int((~kept).sum()), "queries without a passage": len(self) - len(some)})
+        if not len(some):
+            raise ValueError(f"none of {len(self)} training queries has a passage: {_shown(told.counts)}")
+        left = told._entries(np.flatnonzero(kept), _offsets(sizes), self.queries, self.times)
+        return left if len(some) == len(self) else left.take(some)
+
+    def counting(self, counts: Mapping[str, int]) -> Lists:
+        """The same lists, with more that was counted; what is 0 is left out."""
+        return replace(self, counts=added(self.counts, {name: count for name, count in counts.items() if count}))
+
+    def _entries(self, entries: np.ndarray, offsets: np.ndarray, queries: Queries, times: np.ndarray | None) -> Lists:
+        targets = None if self.targets is None else self.targets[entries]
+        return Lists(
+            queries, self.passages, offsets, self.rows[entries], self.labels[entries], targets, times, self.counts
+        )
 
     def __len__(self) -> int:
         return len(self.queries)
@@ -65,3 +181,23 @@ class Lists:
         for text in (*self.queries.ids, *self.queries.texts):
             digest.update(text.encode() + b"\0")
         return digest.hexdigest()
+
+
+def targets_of(several: Sequence[Lists]) -> np.ndarray | None:
+    """The targets of all, one after the other. Raises ValueError where only some have any."""
+    targets = [lists.targets for lists in several if lists.targets is not None]
+    if targets and len(targets) < len(several):
+        raise ValueError("some of the sources have a teacher's scores and some have none: score them all, or none")
+    return np.concatenate(targets) if targets else None
+
+
+def _parts(passages: Passages) -> Sequence[Passages]:
+    return passages.parts if isinstance(passages, Joined) else [passages]
+
+
+def _offsets(sizes: np.ndarray) -> np.ndarray:
+    return np.append(0, np.cumsum(sizes)).astype(np.int64)
+
+
+def _shown(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.items()) or "the source is empty"

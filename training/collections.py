@@ -1,69 +1,79 @@
-"""Training groups: a query with some of its judged passages, and the labels and mask of a batch of groups."""
+"""Training groups: a query with some of the passages listed for it, and the labels and mask of a batch of groups."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypedDict, get_args
+from typing import Any, Literal, NotRequired, TypedDict, get_args
 
 import numpy as np
 
-from retrieval.corpus import Corpus
-from retrieval.types import Qrels, Queries
+from retrieval.lists import Lists
 
 __all__ = ["Batches", "Group", "Groups", "labels_and_mask"]
 
 Negatives = Literal["judged", "random", "none"]
+Short = Literal["repeat", "drop"]
 
 
 class Group(TypedDict):
-    """One query and the passages listed for it, positives first."""
+    """One query and the passages listed for it, positives first where they have places of their own."""
 
     query_id: str
     query: str
-    rows: np.ndarray  # int32 [size], of the corpus; a row comes twice only where there was nothing else to list
+    rows: np.ndarray  # int32 [size], of the passages; a row comes twice only where there was nothing else to list
     labels: np.ndarray  # float32 [size]
     known: np.ndarray  # int32, every relevant row of the query, listed or not
+    targets: NotRequired[np.ndarray]  # float32 [size], a teacher's scores
 
 
 class Groups:
-    """One group of `size` passages per query and epoch, always the same for the same seed, query and epoch.
+    """One group of `size` passages per query and turn, always the same for the same seed, query and turn.
 
-    A group has `positives` passages judged `relevant` or higher, then passages judged lower. Where these are too few:
-    "judged" lists the query's other positives, and after them repeats the list cyclically; "random" draws documents of
-    the corpus that were not judged for the query; "none" takes no lower-judged passage and otherwise does as "judged".
-    Within a query every positive, and every negative, has its turn before one comes again in a later epoch.
+    A group has `positives` passages labelled `relevant` or higher, then passages labelled lower. Where these are too
+    few: "judged" takes the query's other positives; "random" draws passages that are not listed for the query; "none"
+    takes no passage labelled lower and otherwise does as "judged". With 0 `positives` no place is kept for them: a
+    group is drawn from the whole list. Within a query every positive, and every negative, has its turn before one
+    comes again in a later turn. A list too `short` for a group is repeated cyclically, or its query is left out.
 
-    Labels are the grades (at least 0), or, unless `graded`, 1 from `relevant` on and 0 below: InfoNCE takes any label
-    above 0 for a positive. Queries with fewer than `positives` positives are left out; see `counts`.
+    Labels are those of the lists (at least 0), or, unless `graded`, 1 from `relevant` on and 0 below: InfoNCE takes any
+    label above 0 for a positive. Queries with fewer than `positives` positives are left out; see `counts`.
     """
 
     def __init__(
         self,
-        corpus: Corpus,
-        queries: Queries,
-        qrels: Qrels,
+        lists: Lists,
         size: int,
         positives: int = 1,
-        relevant: int = 1,
-        negatives: Negatives = "judged",
+        relevant: float = 1,
         graded: bool = True,
+        negatives: Negatives = "judged",
+        short: Short = "repeat",
+        levels: Sequence[float] | None = None,
         seed: int = 0,
     ):
-        """Raises ValueError where no query has enough positives, or the corpus is too small to draw from."""
-        if not 1 <= positives <= size:
-            raise ValueError(f"a group of {size} passages cannot hold {positives} positives: 1 <= positives <= size")
-        if relevant < 1:
-            raise ValueError(f"relevant is {relevant}; grades from 1 on can be, as label 0 is that of a negative")
-        if negatives not in get_args(Negatives):
-            raise ValueError(f"there are no {negatives!r} negatives: choose from {', '.join(get_args(Negatives))}")
-        self.corpus, self.queries = corpus, queries
-        self.size, self.positives, self.relevant, self.negatives = size, positives, relevant, negatives
-        self.graded, self.seed = graded, seed
+        """`levels` are the labels there may be; None is any.
+
+        Raises ValueError where no query can have a group, the passages are too few to draw from, or a label is none of
+        the levels.
+        """
+        if not (size >= 1 and 0 <= positives <= size):
+            raise ValueError(f"a group of {size} passages cannot hold {positives} positives: 0 <= positives <= size")
+        if not relevant > 0:
+            raise ValueError(f"relevant is {relevant}; labels above 0 can be, as label 0 is that of a negative")
+        for value, known in ((negatives, get_args(Negatives)), (short, get_args(Short))):
+            if value not in known:
+                raise ValueError(f"there is no {value!r} here: choose from {', '.join(known)}")
+        if negatives == "none" and not positives:
+            raise ValueError('with 0 positives a group is drawn from the whole list: negatives "none" has no meaning')
+        if negatives == "random" and lists.targets is not None:
+            raise ValueError('passages drawn at random have no teacher\'s score: use negatives "judged"')
+        self.lists, self.size, self.positives, self.relevant = lists, size, positives, relevant
+        self.graded, self.negatives, self.short, self.seed = graded, negatives, short, seed
+        self.levels = None if levels is None else list(levels)
         self.epoch = 0
-        self._counts: dict[str, int] = {}
-        self._group(*self._judged(qrels))
-        self._check_fill()
+        self._check_levels()
+        self._lay_out()
 
     def __len__(self) -> int:
         return len(self._query)
@@ -72,7 +82,7 @@ class Groups:
         return self.group(number, self.epoch)
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that indexing draws from."""
+        """Choose the turn that indexing draws from."""
         self.epoch = epoch
 
     @property
@@ -80,144 +90,204 @@ class Groups:
         """What became groups, and what was left out or made up for."""
         return dict(self._counts)
 
+    @property
+    def times(self) -> np.ndarray | None:
+        """float64 [groups], how often each comes in an epoch on average; None is once."""
+        return None if self.lists.times is None else self.lists.times[self._query]
+
     def settings(self) -> dict[str, Any]:
         """All that determines the groups, as plain values: two equal ones give the same training data."""
         digest = hashlib.sha256()
-        for array in (self._query, self._start, self._split, self._rows, self._labels):
-            digest.update(array.tobytes())
-        for text in (*self.queries.ids, *self.queries.texts):
+        for array in (self._query, self._start, self._split, self._rows, self._labels, self._targets, self.times):
+            digest.update(b"-" if array is None else array.tobytes())
+        for text in (*self.lists.queries.ids, *self.lists.queries.texts):
             digest.update(text.encode() + b"\0")
-        names = ("size", "positives", "relevant", "negatives", "graded", "seed")
-        data = {"corpus": self.corpus.ids.fingerprint, "judgements": digest.hexdigest(), "counts": dict(self._counts)}
+        names = ("size", "positives", "relevant", "negatives", "graded", "short", "levels", "seed")
+        data = {"passages": self.lists.passages.fingerprint, "lists": digest.hexdigest(), "counts": dict(self._counts)}
         return {name: getattr(self, name) for name in names} | data
 
-    def group(self, number: int, epoch: int) -> Group:
-        """The group of a query (by its place among those kept) in an epoch. Raises IndexError past the last one."""
+    def group(self, number: int, turn: int) -> Group:
+        """The group of a query (by its place among those kept) at its nth turn: the epoch, where it comes once in each.
+
+        Raises IndexError past the last one.
+        """
         if not 0 <= number < len(self):
             raise IndexError(f"group {number} of {len(self)}")
         start, split, end = self._start[number], self._split[number], self._start[number + 1]
-        chosen = self._choose(number, epoch, np.arange(start, split), np.arange(split, end))
+        chosen = self._choose(number, turn, np.arange(start, split), np.arange(split, end))
         rows, labels = self._rows[chosen], self._labels[chosen]
         if len(rows) < self.size and self.negatives == "random":
-            drawn = self._draw(number, epoch, self.size - len(rows), self._rows[start:end])
+            drawn = self._draw(number, turn, self.size - len(rows), self._rows[start:end])
             rows, labels = np.append(rows, drawn), np.append(labels, np.zeros(len(drawn), np.float32))
         query = self._query[number]
-        return Group(
-            query_id=self.queries.ids[query],
-            query=self.queries.texts[query],
+        group = Group(
+            query_id=self.lists.queries.ids[query],
+            query=self.lists.queries.texts[query],
             rows=np.resize(rows, self.size),  # repeats cyclically
             labels=np.resize(labels, self.size),
             known=self._rows[start:split],
         )
+        if self._targets is not None:
+            group["targets"] = np.resize(self._targets[chosen], self.size)
+        return group
 
-    def _choose(self, number: int, epoch: int, relevant: np.ndarray, lower: np.ndarray) -> np.ndarray:
-        """Judgements to list, at most `size`: positives, lower ones, then positives again where none may be drawn."""
+    def _choose(self, number: int, turn: int, relevant: np.ndarray, lower: np.ndarray) -> np.ndarray:
+        """Entries to list, at most `size`: positives, lower ones, then positives again where none may be drawn."""
         rng = np.random.default_rng([self.seed, int(self._query[number])])
+        if not self.positives:
+            return np.roll(rng.permutation(np.append(relevant, lower)), -turn * self.size)[: self.size]
         relevant, lower = rng.permutation(relevant), rng.permutation(lower)
-        turned = np.roll(relevant, -epoch * self.positives)
+        turned = np.roll(relevant, -turn * self.positives)
         wanted = self.size - self.positives
-        others = np.roll(lower, -epoch * wanted)[:wanted] if self.negatives != "none" else lower[:0]
+        others = np.roll(lower, -turn * wanted)[:wanted] if self.negatives != "none" else lower[:0]
         spare = turned[self.positives :] if self.negatives != "random" else turned[:0]
         return np.concatenate([turned[: self.positives], others, spare])[: self.size]
 
-    def _draw(self, number: int, epoch: int, wanted: int, judged: np.ndarray) -> np.ndarray:
-        """Rows drawn without replacement from the documents not judged for this query."""
-        rng = np.random.default_rng([self.seed, int(self._query[number]), epoch])
+    def _draw(self, number: int, turn: int, wanted: int, listed: np.ndarray) -> np.ndarray:
+        """Rows drawn without replacement from the passages not listed for this query."""
+        rng = np.random.default_rng([self.seed, int(self._query[number]), turn])
         found = np.empty(0, np.int32)
         while len(found) < wanted:
-            tried = np.append(found, rng.integers(len(self.corpus.ids), size=2 * wanted + 8, dtype=np.int32))
+            tried = np.append(found, rng.integers(len(self.lists.passages), size=2 * wanted + 8, dtype=np.int32))
             first = np.sort(np.unique(tried, return_index=True)[1])
-            found = tried[first][~np.isin(tried[first], judged)]
+            found = tried[first][~np.isin(tried[first], listed)]
         return found[:wanted]
 
-    def _judged(self, qrels: Qrels) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Query, row and grade of each judgement that can be used; of repeated ones the last."""
-        place = {query: position for position, query in enumerate(self.queries.ids)}
-        query = np.array([place.get(name, -1) for name in qrels.query_ids], np.int64)[qrels.query]
-        rows, grades = self.corpus.ids.rows(qrels.doc_ids), np.asarray(qrels.grades)
-        self._counts["judgements without query"] = int((query < 0).sum())
-        self._counts["judgements without document"] = int(((query >= 0) & (rows < 0)).sum())
-        usable = np.flatnonzero((query >= 0) & (rows >= 0))[::-1]
-        keys = query[usable] * len(self.corpus.ids) + rows[usable]
-        last = usable[np.unique(keys, return_index=True)[1]]
-        self._counts["judgements repeated"] = len(usable) - len(last)
-        return query[last], rows[last], grades[last]
+    def _check_levels(self) -> None:
+        """Raises ValueError for a label that is none of the declared levels, with its query."""
+        if self.levels is None:
+            return
+        odd = np.flatnonzero(~np.isin(self.lists.labels, np.array(self.levels, np.float32)))
+        if len(odd):
+            query = self.lists.queries.ids[int(np.searchsorted(self.lists.offsets, odd[0], "right")) - 1]
+            raise ValueError(
+                f"query {query!r} has a passage labelled {self.lists.labels[odd[0]]:g}, which is none of the levels "
+                f"{', '.join(f'{level:g}' for level in self.levels)} ({len(odd)} passages in all): correct the data, "
+                "or relabel or leave out such passages"
+            )
 
-    def _group(self, query: np.ndarray, rows: np.ndarray, grades: np.ndarray) -> None:
-        """Lay judgements out by query, relevant ones first: group g is [start[g], start[g + 1]), cut at split[g]."""
-        relevant = grades >= self.relevant
-        found = np.bincount(query[relevant], minlength=len(self.queries))
-        keep = found >= self.positives
+    def _lay_out(self) -> None:
+        """Lay entries out by query, relevant ones first: group g is [start[g], start[g + 1]), cut at split[g]."""
+        lists, query = self.lists, self.lists.query
+        relevant = lists.labels >= self.relevant
+        found = np.bincount(query[relevant], minlength=len(lists))
+        keep = self._kept(found, np.diff(lists.offsets))
+        order = np.lexsort((lists.rows, ~relevant, query))
+        order = order[keep[query[order]]]
+        sizes = np.diff(lists.offsets)[keep]
+        self._query = np.flatnonzero(keep)
+        self._start = np.append(0, np.cumsum(sizes))
+        self._split = self._start[:-1] + found[keep]
+        self._rows = lists.rows[order].astype(np.int32)
+        labels = np.maximum(lists.labels, 0) if self.graded else relevant
+        self._labels = labels[order].astype(np.float32)
+        self._targets = None if lists.targets is None else lists.targets[order]
+
+    def _kept(self, relevant: np.ndarray, listed: np.ndarray) -> np.ndarray:
+        """bool [queries], which can have a group, from how many passages they have; all others are counted."""
+        enough = (relevant >= self.positives) & (listed > 0)
+        lower = np.minimum(listed - relevant, self.size - self.positives)
+        drawn = self.positives + lower if self.positives else listed
+        short = self.size - {"judged": listed, "random": drawn, "none": relevant}[self.negatives]
+        dropped = enough & (short > 0) & (self.short == "drop") & (self.negatives != "random")
+        keep = enough & ~dropped
         self._counts = {
             "groups": int(keep.sum()),
-            "queries without enough positives": int((~keep).sum()),
-            **self._counts,
+            "queries without enough positives": int((~enough).sum()),
+            "queries with too few passages": int(dropped.sum()),
+            **self.lists.counts,
+            f"groups {self._made_up}": int((keep & (short > 0)).sum()),
         }
         if not keep.any():
             raise ValueError(
-                f"none of {len(self.queries)} queries has {self.positives} documents judged {self.relevant} or higher "
-                f"in this corpus: {self._counts}"
+                f"none of {len(listed)} queries has {self.positives} passages labelled {self.relevant:g} or higher"
+                f"{f' and {self.size} in all' if dropped.any() else ''}: {self._counts}"
             )
-        order = np.lexsort((rows, ~relevant, query))
-        order = order[keep[query[order]]]
-        sizes = np.bincount(query[order], minlength=len(self.queries))[keep]
-        self._query = np.flatnonzero(keep)
-        self._start = np.concatenate([[0], np.cumsum(sizes)])
-        self._split = self._start[:-1] + found[keep]
-        self._rows = rows[order].astype(np.int32)
-        labels = np.maximum(grades, 0) if self.graded else relevant
-        self._labels = labels[order].astype(np.float32)
-
-    def _check_fill(self) -> None:
-        """Count the groups that judged passages do not fill, and see that the corpus can fill them."""
-        judged = np.diff(self._start)
-        relevant = self._split - self._start[:-1]
-        lower = judged - relevant
-        listed = {"judged": judged, "random": self.positives + lower, "none": relevant}[self.negatives]
-        short = self.size - listed
-        how = "filled at random" if self.negatives == "random" else "that repeat passages"
-        self._counts[f"groups {how}"] = int((short > 0).sum())
-        if self.negatives == "random" and (judged + short > len(self.corpus.ids)).any():
+        if self.negatives == "random" and (keep & (listed + short > len(self.lists.passages))).any():
             raise ValueError(
-                f"{len(self.corpus.ids)} documents are too few to fill groups of {self.size} with ones that were not "
-                'judged: lower the size or use negatives: "judged"'
+                f"{len(self.lists.passages)} passages are too few to fill groups of {self.size} with ones that are not "
+                'listed: lower the size or use negatives: "judged"'
             )
+        return keep
+
+    @property
+    def _made_up(self) -> str:
+        return "filled at random" if self.negatives == "random" else "that repeat passages"
 
 
 class Batches:
     """Full batches of groups, epoch after epoch, each epoch in an order of its own.
 
-    What a batch holds follows from its number alone, so that a resumed run, and every process of one, knows it.
+    What a batch holds follows from its number alone, so that a resumed run, and every process of one, knows it. Where
+    the lists say how often a query comes in an epoch, each comes that often, rounded down or up: a systematic sample
+    with an offset drawn anew, of the same number of groups every time. Each time is a turn of its own.
     Groups that do not fill a last batch sit out the epoch.
     """
 
     def __init__(self, groups: Groups, size: int, seed: int = 0):
         """Raises ValueError for fewer groups than make one batch."""
-        if len(groups) < size:
-            raise ValueError(f"{len(groups)} training groups do not make a batch of {size}: lower batch_size")
+        times = groups.times
+        self._of_epoch = len(groups) if times is None else _whole(times)
+        if self._of_epoch < size:
+            raise ValueError(f"{self._of_epoch} training groups do not make a batch of {size}: lower batch_size")
         self.groups, self.size, self.seed = groups, size, seed
-        self._order: tuple[int, np.ndarray] = (-1, np.empty(0, int))  # epoch, and its order of groups
+        self._order: tuple[int, np.ndarray, np.ndarray] = (-1, np.empty(0, int), np.empty(0, int))
 
     @property
     def per_epoch(self) -> int:
         """Batches in an epoch."""
-        return len(self.groups) // self.size
+        return self._of_epoch // self.size
 
     def __getitem__(self, number: int) -> list[Group]:
         epoch, place = divmod(number, self.per_epoch)
         if self._order[0] != epoch:
-            self._order = epoch, np.random.default_rng([self.seed, epoch]).permutation(len(self.groups))
-        chosen = self._order[1][place * self.size : (place + 1) * self.size]
-        return [self.groups.group(int(group), epoch) for group in chosen]
+            self._order = epoch, *self._drawn(epoch)
+        chosen = slice(place * self.size, (place + 1) * self.size)
+        _, groups, turns = self._order
+        return [self.groups.group(*one) for one in zip(groups[chosen].tolist(), turns[chosen].tolist(), strict=True)]
+
+    def _drawn(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """The groups of an epoch in their order, and the turn of each."""
+        rng = np.random.default_rng([self.seed, epoch])
+        order, times = rng.permutation(len(self.groups)), self.groups.times
+        if times is None:
+            return order, np.full(len(order), epoch)
+        comes = _comes(times[order], rng)
+        groups = np.repeat(order, comes)
+        before = np.repeat(np.cumsum(comes) - comes, comes)
+        turns = epoch * np.ceil(times[groups]).astype(int) + np.arange(len(groups)) - before
+        mixed = rng.permutation(len(groups))
+        return groups[mixed], turns[mixed]
 
 
-def labels_and_mask(batch: Sequence[Group]) -> tuple[np.ndarray, np.ndarray]:
+def _whole(times: np.ndarray) -> int:
+    """The sum, rounded down, but not for what was lost in adding up."""
+    return int(np.floor(times.sum() + 1e-6))
+
+
+def _comes(times: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """int64, each time rounded down or up, by a systematic sample of the fractions; they add up to `_whole`."""
+    comes = np.floor(times).astype(int)
+    wanted = _whole(times) - int(comes.sum())
+    edges = np.cumsum(times - comes)
+    if edges[-1] - wanted < 1e-6:  # a whole number, but for what was lost in adding up
+        edges = np.append(edges[:-1].clip(max=wanted), wanted)
+    more = np.diff(np.floor(edges + rng.random()), prepend=0).astype(int)
+    more[rng.permutation(np.flatnonzero(more))[wanted:]] = 0
+    return comes + more
+
+
+def labels_and_mask(batch: Sequence[Group], in_batch: bool = True) -> tuple[np.ndarray, np.ndarray]:
     """Labels float32 and mask bool, [queries, passages], for every query against the listed passages of all.
 
-    Labels are 0 outside a query's own block of columns. A column is masked for a query where its document stands in
-    the query's own block too, is known to be relevant to it, or repeats an earlier column; in its own block only
-    where it repeats an earlier column of the block.
+    Labels are the teacher's scores where a group has them, and 0 outside a query's own block of columns. A column is
+    masked for a query where its document stands in the query's own block too, is known to be relevant to it, or
+    repeats an earlier column; in its own block only where it repeats an earlier column of the block.
+    Unless `in_batch` they are [queries, size], of a query's own block alone.
     """
+    own_labels = [group.get("targets", group["labels"]) for group in batch]
+    if not in_batch:
+        return np.stack(own_labels), np.stack([_first(group["rows"]) for group in batch])
     columns = np.concatenate([group["rows"] for group in batch])
     ends = np.cumsum([len(group["rows"]) for group in batch])
     documents, inverse = np.unique(columns, return_inverse=True)
@@ -230,7 +300,7 @@ def labels_and_mask(batch: Sequence[Group]) -> tuple[np.ndarray, np.ndarray]:
         barred[inverse[own]] = True
         mask[query] &= ~barred[inverse]
         mask[query, own] = _first(columns[own])
-        labels[query, own] = group["labels"]
+        labels[query, own] = own_labels[query]
     return labels, mask
 
 
