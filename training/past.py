@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from training.collections import Group
-from training.gradcache import stack
+from training.pieces import stack
 
 __all__ = ["Past"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -11,14 +11,17 @@ from torch import Tensor, nn
 
 from retrieval.protocols import Loss, Regulariser
 from training.collections import Batches, Groups, labels_and_mask
-from training.gradcache import cached_step, chunks
+from training.gradcache import cached_step
 from training.past import Past
+from training.pieces import Batch, pieces, whole
 from training.task import Passes, gathered
 from training.trainable import PairTrainable, Trainable, VectorLoss
 
 __all__ = ["Ranking"]
 
 SIDES = ("docs", "queries", "pairs")  # queries after documents: where documents are frozen the last pass has gradients
+
+TOKENS = {"cpu": 4096, "cuda": 65536}  # padded tokens that pass a model at once
 
 
 class Ranking:
@@ -91,7 +94,7 @@ class Ranking:
             value = loss({side: one for side, one in zip(_Faces.order, made, strict=True) if one is not None})
             passes.backward(value)
         else:
-            parts = [part for side in sides for part in chunks(side, inputs[side], self.chunk_tokens)]
+            parts = {side: pieces(inputs[side], self.chunk_tokens) for side in sides}
             value = cached_step(passes.module, parts, loss, passes.backward, passes.unsynced)
         return value.detach() / passes.world_size
 
@@ -151,16 +154,19 @@ class _Faces(nn.Module):
         self.model = model
 
     def forward(
-        self,
-        queries: dict[str, Tensor] | None = None,
-        docs: dict[str, Tensor] | None = None,
-        pairs: dict[str, Tensor] | None = None,
+        self, queries: Batch | None = None, docs: Batch | None = None, pairs: Batch | None = None
     ) -> tuple[Tensor | None, ...]:
         return (
-            None if queries is None else self.model(queries, queries=True),
-            None if docs is None else self.model(docs),
-            None if pairs is None else self.model(pairs),
+            None if queries is None else _in_pieces(lambda batch: self.model(batch, queries=True), queries),
+            None if docs is None else _in_pieces(self.model, docs),
+            None if pairs is None else _in_pieces(self.model, pairs),
         )
+
+
+def _in_pieces(model: Callable[[Batch], Tensor], batch: Batch) -> Tensor:
+    """What a model makes of a batch, texts of like length together."""
+    parts = pieces(batch, TOKENS.get(batch["attention_mask"].device.type, TOKENS["cuda"]))
+    return whole([part.places for part in parts], [model(part.batch) for part in parts])
 
 
 def _tensor(array: np.ndarray) -> Tensor:

@@ -8,9 +8,10 @@ import torch
 from torch import nn
 from toy import tiny_model
 
-from training.gradcache import Chunk, cached_step, chunks, stack
+from training.gradcache import cached_step
 from training.losses.infonce import InfoNCE
 from training.losses.wasserstein import Wasserstein
+from training.pieces import Piece, pieces, whole
 
 ORACLES = json.loads((Path(__file__).parent / "loss_oracles.json").read_text())["cases"]
 QUERIES = ["ask q1", "ask q2 more", "ask q3", "ask q4 more more more"]
@@ -41,6 +42,10 @@ def dense(dropout: float = 0.0):
     return Faces(model), {"queries": model.tokenize_queries(QUERIES), "docs": model.tokenize_docs(DOCS)}
 
 
+def parted(sides, tokens):
+    return {side: pieces(sides[side], tokens) for side in ("docs", "queries")}
+
+
 def scored(loss):
     return lambda made: loss(made["queries"] @ made["docs"].T, LABELS, torch.ones_like(LABELS, dtype=torch.bool))
 
@@ -53,7 +58,7 @@ def test_gradients_are_those_of_the_full_batch(loss, tokens):
     whole.backward()
     expected = gradients(module)
     module.zero_grad()
-    parts = [part for side in ("docs", "queries") for part in chunks(side, sides[side], tokens)]
+    parts = parted(sides, tokens)
     found = cached_step(module, parts, scored(loss), lambda value: value.backward())
     torch.testing.assert_close(found, whole.detach(), rtol=0, atol=1e-12)
     assert gradients(module).keys() == expected.keys()
@@ -63,16 +68,16 @@ def test_gradients_are_those_of_the_full_batch(loss, tokens):
 
 def test_dropout_draws_the_same_numbers_in_both_passes():
     module, sides = dense(dropout=0.3)
-    parts = [part for side in ("docs", "queries") for part in chunks(side, sides[side], 8)]
+    parts = parted(sides, 8)
     torch.manual_seed(5)
     found = cached_step(module, parts, scored(InfoNCE()), lambda value: value.backward())
     after, cached = torch.rand(3), gradients(module)
     module.zero_grad()
     torch.manual_seed(5)  # the same chunks with their graphs held, one after the other
     made: dict[str, list] = {"docs": [], "queries": []}
-    for part in parts:
-        made[part.side] += [one for one in module(**{part.side: part.batch}) if one is not None]
-    value = scored(InfoNCE())({side: stack(ones) for side, ones in made.items()})
+    for side, own in parts.items():
+        made[side] += [one for part in own for one in module(**{side: part.batch}) if one is not None]
+    value = scored(InfoNCE())({side: whole([p.places for p in parts[side]], ones) for side, ones in made.items()})
     value.backward()
     assert float(found) == pytest.approx(float(value.detach()), abs=1e-12) and torch.equal(after, torch.rand(3))
     for name, one in gradients(module).items():
@@ -81,7 +86,7 @@ def test_dropout_draws_the_same_numbers_in_both_passes():
 
 def test_it_is_not_the_sum_of_the_chunks_losses():
     module, sides = dense()
-    parts = [part for side in ("docs", "queries") for part in chunks(side, sides[side], 8)]
+    parts = parted(sides, 8)
     cached_step(module, parts, scored(InfoNCE()), lambda value: value.backward())
     cached = gradients(module)
     module.zero_grad()
@@ -105,9 +110,9 @@ def test_a_frozen_side_gets_no_backward_pass():
         calls.append(value)
         value.backward()
 
-    parts = [part for side in ("docs", "queries") for part in chunks(side, sides[side], 8)]
+    parts = parted(sides, 8)
     cached_step(module, parts, scored(InfoNCE()), backward)
-    assert len(calls) == sum(part.side == "queries" for part in parts) < len(parts)
+    assert len(calls) == len(parts["queries"])
     assert all(name.startswith("encoder.query_transformer") for name in gradients(module))
 
 
@@ -122,25 +127,34 @@ def test_only_the_last_chunk_synchronises():
         def __exit__(self, *error):
             return None
 
-    parts = [part for side in ("docs", "queries") for part in chunks(side, sides[side], 8)]
+    parts = parted(sides, 8)
     cached_step(module, parts, scored(InfoNCE()), lambda value: value.backward(), Unsynced)
-    assert len(entered) == len(parts) - 1
+    assert len(entered) == sum(map(len, parts.values())) - 1
 
 
 @pytest.mark.parametrize("tokens", [1, 5, 8, 13, 10**6])
-def test_chunks_hold_no_more_tokens_than_allowed_and_lose_none(tokens):
-    batch = tiny_model().tokenize_docs(DOCS)
-    parts = chunks("docs", batch, tokens)
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_pieces_hold_no_more_tokens_than_allowed_and_every_text_once(tokens, side):
+    model = tiny_model()
+    model.tokenizer.padding_side = side
+    batch = model.tokenize_docs(DOCS)
+    parts = pieces(batch, tokens)
+    assert sorted(place for part in parts for place in part.places.tolist()) == list(range(len(DOCS)))
     for part in parts:
-        ids = part.batch["input_ids"]
+        ids, mask = part.batch["input_ids"], part.batch["attention_mask"].bool()
         assert ids.numel() <= tokens or len(ids) == 1
-        assert part.batch["attention_mask"].any(0).all()
-    kept = [ids[mask.bool()].tolist() for part in parts for ids, mask in zip(*_tokens(part), strict=True)]
-    assert kept == [ids[mask.bool()].tolist() for ids, mask in zip(*_tokens(Chunk("docs", batch)), strict=True)]
+        assert mask.any(0).all()
+        for place, own, there in zip(part.places.tolist(), ids, mask, strict=True):
+            text = batch["input_ids"][place][batch["attention_mask"][place].bool()]
+            assert own[there].tolist() == text.tolist()
 
 
-def _tokens(part):
-    return part.batch["input_ids"], part.batch["attention_mask"]
+def test_what_pieces_gave_comes_back_in_the_order_of_the_batch():
+    parts = pieces(tiny_model().tokenize_docs(DOCS), 8)
+    assert len(parts) > 2
+    numbers = [part.places[:, None, None].float().expand(-1, 1 + n % 3, 2) for n, part in enumerate(parts)]
+    found = whole([part.places for part in parts], numbers)
+    assert found.shape == (len(DOCS), 3, 2) and found[:, 0, 0].tolist() == list(range(len(DOCS)))
 
 
 def test_the_reference_gradients_of_a_linear_encoder():
@@ -151,7 +165,8 @@ def test_the_reference_gradients_of_a_linear_encoder():
     def module(queries=None, docs=None):
         return tuple(None if one is None else one["x"] @ weights for one in (queries, docs))
 
-    parts = [Chunk(side, {"x": data[i : i + 2]}) for side, data in (("docs", y), ("queries", x)) for i in (0, 2)]
+    halves = (torch.tensor([2, 3]), torch.tensor([0, 1]))
+    parts = {side: [Piece(half, {"x": data[half]}) for half in halves] for side, data in (("docs", y), ("queries", x))}
     seen = {}
 
     def loss(made):
