@@ -1,11 +1,12 @@
-"""Train an encoder and show what it gained: `python -m retrieval.train configs/x.yaml`."""
+"""Train an encoder or a reranker and show what it gained: `python -m retrieval.train configs/x.yaml`."""
 
 from __future__ import annotations
 
 import json
-import logging
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,24 +17,26 @@ from eval.measures import Evaluation, parse
 from eval.report import draw, figures, print_report
 from retrieval.cli import run
 from retrieval.collection import Collection
-from retrieval.encoders.transformer import Transformer
 from retrieval.environment import is_first_process
-from retrieval.ids import DocIds
-from retrieval.indexes.flat import Flat
-from retrieval.protocols import Dataset, Encoder, Retriever
-from retrieval.retrievers.dense import DenseRetriever
-from retrieval.run_file import write_run
-from retrieval.search import MEASURES, check, ranked, truncated
+from retrieval.lists import Lists
+from retrieval.protocols import Dataset, Encoder, Reformulator, Reranker, Retriever, Source, Tuning
+from retrieval.run_file import read_run, write_run
+from retrieval.search import MEASURES, check, ranked, searched, truncated
+from retrieval.trained import Dev, System, dev_evaluation
 from retrieval.types import Qrels, Queries, Run
 from training.collections import Groups
+from training.contamination import contamination
+from training.mining import remine
+from training.sources.judged import lists_of
+from training.sources.mined import Mined
+from training.tunings.full import Full
 
 if TYPE_CHECKING:
-    from retrieval.bi_encoder import BiEncoder
     from training.trainer import Trainer
 
 __all__ = ["train"]
 
-log = logging.getLogger(__name__)
+TAKEN = ("zero-shot", "first pass", "trained")
 
 
 @dataclass(frozen=True)
@@ -42,31 +45,25 @@ class Grouping:
 
     size: int = 8
     positives: int = 1
-    relevant: int = 1
-    negatives: Literal["judged", "random", "none"] = "judged"
+    relevant: float = 1
     graded: bool = True
-
-
-@dataclass(frozen=True)
-class Dev:
-    """What the checkpoint is chosen on: at most `queries` queries over `documents` documents.
-
-    Without a split a fifth of the training queries is held out. The documents are those judged for its queries, then
-    random ones.
-    """
-
-    split: str | None = None
-    queries: int = 100
-    documents: int = 2000
-    measure: str = "nDCG@10"
+    negatives: Literal["judged", "random", "none"] = "judged"
+    short: Literal["repeat", "drop"] = "repeat"
+    levels: list[float] | None = None
 
 
 def train(
     dataset: Dataset,
-    encoder: Encoder,
     trainer: Trainer,
+    encoder: Encoder | None = None,
+    reranker: Reranker | None = None,
+    data: Source | None = None,
     groups: Grouping = Grouping(),  # noqa: B008 - frozen
-    dev: Dev = Dev(),  # noqa: B008 - frozen
+    tuning: Tuning | None = None,
+    first: Retriever | None = None,
+    reader: Reformulator | None = None,
+    depth: int = 100,
+    dev: Dev | None = Dev(),  # noqa: B008 - frozen
     split: str = "train",
     test: str = "test",
     baselines: dict[str, Retriever] | None = None,
@@ -75,85 +72,94 @@ def train(
     seed: int = 0,
     out: Path | None = None,
 ) -> dict[str, Any]:
-    """Train on the judgements of `split`, choose the checkpoint on dev, measure on `test` beside start and baselines.
+    """Train an encoder or a reranker on `data`, choose the checkpoint on dev, measure on `test` beside the start.
 
-    OUT holds model/ (a sentence-transformers folder), training.jsonl, a run file per system, and measures.png.
+    Data is by default the judgements of `split`. `tuning` says which parameters are trained, by default all. A reranker
+    orders the `depth` best documents of `first`; with a `reader`, such as ance_prf, what is trained encodes queries
+    together with what `first` finds. OUT holds model/, training.jsonl, a run file per system, and measures.png.
     """
     if out is None:
         raise ValueError("training needs a folder: give out")
-    if not hasattr(encoder, "trainable"):
-        raise ValueError(f"{type(encoder).__name__} cannot be trained: it has no trainable()")
-    odd = [name for name in baselines or {} if name in ("zero-shot", "trained") or "/" in name]
-    if odd:
-        raise ValueError(
-            f"baselines: {odd[0]!r} cannot name one; zero-shot and trained are taken, and / ends a file name"
-        )
+    system, tuning = System(encoder, reranker, first, reader, depth), tuning or Full()
     collection = dataset.open()
-    check(collection, test, measures, k)
-    check(collection, test, [dev.measure])
-    training, held_out = _split(collection, split, dev, seed)
-    listed = Groups(collection.corpus, *training, **asdict(groups), seed=seed)
-    measure = dev_evaluation(collection, held_out, dev, encoder, seed)
-    best = trainer.train(encoder.trainable(), listed, out, measure, str(parse(dev.measure)))
+    _check(collection, test, measures, k, dev, baselines or {})
+    lists, held_out = _data(collection, data, split, dev, seed)
+    grouped: Callable[[Lists], Groups] = partial(Groups, **asdict(groups), seed=seed)
+    listed, refresh = grouped(lists), None
+    if trainer.refresh_steps:
+        refresh = _refresh(collection, system, data, lists, grouped, out)
+    measure = None if dev is None else dev_evaluation(collection, held_out, dev, system, out, seed)
+    metric = None if dev is None else str(parse(dev.measure))
+    model = system.part.trainable()
+    tuning.prepare(model)
+    best = trainer.train(model, listed, out, measure, metric, refresh, tuning.save)
     if not is_first_process():
         return {}
-
-    systems = dict(baselines or {}) | {"zero-shot": DenseRetriever(encoder, Flat())}
-    runs = {name: ranked(collection, system, test, k) for name, system in systems.items()}
-    trained = DenseRetriever(encoder.trained(best.model), Flat())  # type: ignore[attr-defined]
+    trained = system.around(tuning.trained(system.part, best.model))
+    runs = {name: ranked(collection, one, test, k) for name, one in {**(baselines or {}), **system.start()}.items()}
     runs["trained"] = ranked(collection, trained, test, k, folder=out)
-    seen = len(set(training[0].ids) & set(collection.queries(test).ids))
-    about = {
-        "training groups": dict(listed.counts),
-        "test queries trained on": seen,
-        "best step": best.best_step,
-        "dev": dict(best.metrics),
-        **truncated(trained),
-    }
-    return _report(collection, runs, test, measures, out, about)
+    about = {"training groups": dict(listed.counts), "best step": best.best_step, "steps": best.steps}
+    shared = contamination(lists, *_of_evaluation(collection, test))
+    about |= {"dev": dict(best.metrics), "contamination": shared, **truncated(trained)}
+    return _report(collection, runs, test, measures, out, about, next(iter(system.start())))
 
 
-def dev_evaluation(
-    collection: Collection, held_out: tuple[Queries, Qrels], dev: Dev, encoder: Any, seed: int
-) -> Callable[[BiEncoder], dict[str, float]]:
-    """A function that measures a model on these queries over a sample of the corpus, the same sample each time."""
-    queries, qrels = held_out
-    rng = np.random.default_rng(seed)
-    judged = np.unique(collection.corpus.ids.rows(qrels.doc_ids))
-    others = rng.permutation(np.setdiff1d(np.arange(len(collection.corpus)), judged))
-    rows = np.concatenate([rng.permutation(judged[judged >= 0]), others])[: dev.documents]
-    if len(judged[judged >= 0]) > dev.documents:
-        log.warning("dev judges %d documents and searches %d of them", len(judged), dev.documents)
-    ids, texts = DocIds.of(collection.corpus.ids.take(rows)), collection.corpus.texts(rows)
-
-    def measured(model: BiEncoder) -> dict[str, float]:
-        now, index = Transformer.of(model, encoder), Flat()
-        index.build(now.encode_docs(texts).vectors, ids.rank)
-        found = Run(queries.ids, ids, *index.search(now.encode_queries(queries.texts), 1000))
-        return evaluate(found, qrels, [dev.measure]).mean
-
-    return measured
+def _check(
+    collection: Collection,
+    test: str,
+    measures: list[str],
+    k: int,
+    dev: Dev | None,
+    baselines: Mapping[str, Retriever],
+) -> None:
+    check(collection, test, measures, k)
+    if dev is not None:
+        check(collection, test, [dev.measure])
+    odd = [name for name in baselines if name in TAKEN or "/" in name]
+    if odd:
+        raise ValueError(f"baselines: {odd[0]!r} cannot name one; {', '.join(TAKEN)} are taken, and / ends a file name")
 
 
-def _split(
-    collection: Collection, split: str, dev: Dev, seed: int
-) -> tuple[tuple[Queries, Qrels], tuple[Queries, Qrels]]:
-    """Queries and judgements to train on, and those held out for dev: no query is in both."""
-    queries, qrels = collection.queries(split), collection.qrels(split)
-    rng = np.random.default_rng(seed)
-    if dev.split is not None:
+def _data(
+    collection: Collection, data: Source | None, split: str, dev: Dev | None, seed: int
+) -> tuple[Lists, tuple[Queries, Qrels]]:
+    """What is trained on, and the queries and judgements held out for dev: no query is in both."""
+    none = Queries([], []), Qrels.from_dict({})
+    if dev is not None and dev.split is not None:
         others = collection.queries(dev.split)
-        both = set(queries.ids) & set(others.ids)
-        if both:
-            raise ValueError(f"splits {split} and {dev.split} share {len(both)} queries, such as {min(both)!r}")
-        chosen = np.sort(rng.permutation(len(others))[: dev.queries])
-        return (queries, qrels), _selected(others, collection.qrels(dev.split), chosen)
-    order = rng.permutation(len(queries))
+        chosen = np.sort(np.random.default_rng(seed).permutation(len(others))[: dev.queries])
+        held_out = _selected(others, collection.qrels(dev.split), chosen)
+    lists = data.lists() if data else lists_of(collection.corpus, collection.queries(split), collection.qrels(split))
+    if dev is None:
+        return lists, none
+    if dev.split is None:
+        return _parted(collection, lists, split, dev, seed)
+    both = set(lists.queries.ids) & set(others.ids)
+    if both and data is None:
+        raise ValueError(f"splits {split} and {dev.split} share {len(both)} queries, such as {min(both)!r}")
+    return _without(lists, held_out[0]), held_out
+
+
+def _parted(
+    collection: Collection, lists: Lists, split: str, dev: Dev, seed: int
+) -> tuple[Lists, tuple[Queries, Qrels]]:
+    """A fifth of the queries of a split held out, and the lists without them."""
+    queries, qrels = collection.queries(split), collection.qrels(split)
     share = min(dev.queries, len(queries) // 5)
     if not share:
         raise ValueError(f"{len(queries)} queries in {split} are too few to hold some out: give a dev split")
-    held_out, kept = np.sort(order[:share]), np.sort(order[share:])
-    return _selected(queries, qrels, kept), _selected(queries, qrels, held_out)
+    held_out = _selected(queries, qrels, np.sort(np.random.default_rng(seed).permutation(len(queries))[:share]))
+    return _without(lists, held_out[0]), held_out
+
+
+def _without(lists: Lists, queries: Queries) -> Lists:
+    """The lists of other queries, told apart by id and by text: synthetic data has ids of its own."""
+    ids, texts = set(queries.ids), set(queries.texts)
+    pairs = zip(lists.queries.ids, lists.queries.texts, strict=True)
+    kept = [place for place, (name, text) in enumerate(pairs) if name not in ids and text not in texts]
+    if not kept:
+        raise ValueError(f"all {len(lists)} training queries are held out for dev: give another dev split")
+    return lists.take(np.array(kept)).counting({"queries held out for dev": len(lists) - len(kept)})
 
 
 def _selected(queries: Queries, qrels: Qrels, positions: np.ndarray) -> tuple[Queries, Qrels]:
@@ -162,8 +168,48 @@ def _selected(queries: Queries, qrels: Qrels, positions: np.ndarray) -> tuple[Qu
     return chosen, Qrels.from_dict({name: judged[name] for name in chosen.ids})
 
 
+def _refresh(
+    collection: Collection,
+    system: System,
+    data: Source | None,
+    lists: Lists,
+    grouped: Callable[[Lists], Groups],
+    out: Path,
+) -> Callable[[Any, int], Groups]:
+    """A function that mines negatives anew with a model, and keeps what it found in OUT/refreshed. ANCE (2021)."""
+    if not isinstance(data, Mined):
+        raise ValueError("trainer.refresh_steps mines negatives anew: data has to be of type mined")
+    every = data.base()
+    place = {name: position for position, name in enumerate(every.queries.ids)}
+    base = every.take(np.array([place[name] for name in lists.queries.ids]))
+
+    def refreshed(model: Any, step: int) -> Groups:
+        path = out / "refreshed" / f"{step}.parquet"
+        if not path.is_file():
+            retriever = system.around(system.part.around(model))
+            with tempfile.TemporaryDirectory() as folder:
+                retriever.open(collection.corpus, Path(folder))
+                write_run(searched(collection, retriever, base.queries, data.mining.last_rank), path)
+        found = read_run(path, base.queries.ids, collection.corpus.ids)
+        return grouped(remine(base, found, data.mining, data.reranker))
+
+    return refreshed
+
+
+def _of_evaluation(collection: Collection, test: str) -> tuple[Queries, list[str]]:
+    """The queries of a split and the texts of the documents judged for them."""
+    rows = np.unique(collection.corpus.ids.rows(collection.qrels(test).doc_ids))
+    return collection.queries(test), collection.corpus.texts(rows[rows >= 0])
+
+
 def _report(
-    collection: Collection, runs: Mapping[str, Run], test: str, measures: list[str], out: Path, about: dict[str, Any]
+    collection: Collection,
+    runs: Mapping[str, Run],
+    test: str,
+    measures: list[str],
+    out: Path,
+    about: dict[str, Any],
+    baseline: str,
 ) -> dict[str, Any]:
     qrels = collection.qrels(test)
     systems: dict[str, Evaluation] = {}
@@ -173,20 +219,21 @@ def _report(
     title = f"{collection.name}, {test}: {len(qrels.query_ids)} queries, {len(collection.corpus)} documents"
     lines = [json.loads(line) for line in (out / "training.jsonl").read_text().splitlines()]
     picture = draw(systems, out / "measures.png", title, lines)
-    listed = ", ".join(f"{what} {count}" for what, count in about["training groups"].items() if count)
+    shared = {what: count for what, count in about["contamination"].items() if "trained on" in what and count}
     notes = [
-        f"trained on: {listed}",
-        f"checkpoint: best of dev at step {about['best step']}, {about['dev']}",
-        *(
-            [f"WARNING: {about['test queries trained on']} test queries were trained on"]
-            * (about["test queries trained on"] > 0)
-        ),
-        *(f"{what}: {about[what]}" for what in ("truncated documents", "truncated queries") if about[what]),
+        f"trained on: {_listed(about['training groups'])}",
+        f"checkpoint: step {about['best step']} of {about['steps']}, {about['dev'] or 'the last, as there is no dev'}",
+        f"shared by training and test: {_listed(shared) or 'no query and no judged document, nor nearly'}",
+        *(f"{what}: {about[what]}" for what in ("truncated documents", "truncated queries") if about.get(what)),
         f"picture:    {picture}",
         f"model:      {out / 'model'}",
     ]
-    print_report(systems, title, "zero-shot", notes)
-    return figures(systems, "zero-shot") | about
+    print_report(systems, title, baseline, notes)
+    return figures(systems, baseline) | about
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{what} {count}" for what, count in counts.items() if count)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,125 @@
+"""How what was trained is put to use, while it is trained and after: the retriever around an encoder or a reranker."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from eval import evaluate
+from retrieval.collection import Collection
+from retrieval.corpus import Corpus
+from retrieval.indexes.flat import Flat
+from retrieval.indexes.inverted import Inverted
+from retrieval.indexes.late import Late
+from retrieval.protocols import Encoder, Reformulator, Reranker, Retriever
+from retrieval.retrievers.dense import DenseRetriever
+from retrieval.retrievers.feedback import FeedbackRetriever
+from retrieval.retrievers.rerank import Rerank
+from retrieval.retrievers.sparse import SparseRetriever
+from retrieval.types import Qrels, Queries
+
+__all__ = ["Dev", "System", "dev_evaluation"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Dev:
+    """What the checkpoint is chosen on: at most `queries` queries over `documents` documents.
+
+    Without a split a fifth of the training queries is held out. The documents are those judged for its queries, then
+    random ones.
+    """
+
+    split: str | None = None
+    queries: int = 100
+    documents: int = 2000
+    measure: str = "nDCG@10"
+
+
+@dataclass(frozen=True)
+class System:
+    """What is trained, an encoder or a reranker, and what stands around it: a first pass, a reader of its documents."""
+
+    encoder: Encoder | None
+    reranker: Reranker | None = None
+    first: Retriever | None = None
+    reader: Reformulator | None = None
+    depth: int = 100
+
+    def __post_init__(self) -> None:
+        if (self.encoder is None) == (self.reranker is None):
+            raise ValueError("one is trained: give an encoder or a reranker")
+        if self.first is None and (self.reranker or self.reader):
+            raise ValueError("a reranker or a reader works on what a first pass found: give first, such as bm25")
+        if self.first is not None and not (self.reranker or self.reader):
+            raise ValueError("first is the first pass of a reranker or of a reader, such as ance_prf: leave it out")
+        if not hasattr(self.part, "trainable"):
+            raise ValueError(f"{type(self.part).__name__} cannot be trained: it has no trainable()")
+
+    @property
+    def part(self) -> Any:
+        """What is trained."""
+        return self.encoder or self.reranker
+
+    def around(self, part: Any) -> Retriever:
+        """The retriever with this in the place of what is trained."""
+        if self.reranker is not None:
+            return Rerank(self.first, part, self.depth)  # type: ignore[arg-type]
+        if self.reader is None:
+            return alone(part)
+        reader: Any = copy.copy(self.reader)
+        reader.encoder = part
+        return FeedbackRetriever(self.first, reader, alone(self.encoder), self.depth)  # type: ignore[arg-type]
+
+    def start(self) -> dict[str, Retriever]:
+        """What the trained system is compared with: the same untrained, or the first pass of a reranker."""
+        if self.reranker is not None:
+            return {"first pass": self.first}  # type: ignore[dict-item]
+        return {"zero-shot": alone(self.encoder)}
+
+
+def alone(encoder: Any) -> Retriever:
+    """Exact search with an encoder, by the kind of its representations."""
+    made = encoder.contract()
+    if "token_dimensions" in made:
+        return DenseRetriever(encoder, Late())
+    if "vocabulary" in made and "dimensions" not in made:
+        return SparseRetriever(encoder, Inverted())
+    return DenseRetriever(encoder, Flat())
+
+
+def dev_evaluation(
+    collection: Collection, held_out: tuple[Queries, Qrels], dev: Dev, system: System, folder: Path, seed: int
+) -> Callable[[Any], Mapping[str, float]]:
+    """A function that measures a model on these queries over a sample of the corpus, the same sample each time."""
+    queries, qrels = held_out
+    corpus = _sample(collection.corpus, qrels, dev.documents, folder / "dev", seed)
+
+    def measured(model: Any) -> Mapping[str, float]:
+        retriever = system.around(system.part.around(model))
+        with tempfile.TemporaryDirectory() as place:  # the vectors of a model that will be another at the next step
+            retriever.open(corpus, Path(place))
+            return evaluate(retriever.retrieve(queries, 1000), qrels, [dev.measure]).mean
+
+    return measured
+
+
+def _sample(corpus: Corpus, qrels: Qrels, documents: int, folder: Path, seed: int) -> Corpus:
+    """The judged documents, in an order of their own, and random others."""
+    if (folder / "corpus.json").is_file():
+        return Corpus(folder)
+    rng = np.random.default_rng(seed)
+    judged = np.unique(corpus.ids.rows(qrels.doc_ids))
+    others = rng.permutation(np.setdiff1d(np.arange(len(corpus)), judged))
+    rows = np.concatenate([rng.permutation(judged[judged >= 0]), others])[:documents]
+    if len(judged[judged >= 0]) > documents:
+        log.warning("dev judges %d documents and searches %d of them", len(judged), documents)
+    return Corpus.build(corpus.documents(rows), folder, shared=True)
