@@ -42,18 +42,19 @@ class Asker:
         fix: str,
         samples: int = 1,
         thoughts: bool = False,
+        first: int = 0,
     ) -> list[Answer | None]:
         """What `read` finds in the answer to each chat (its place, the text), None for a failure.
 
         With several `samples`, those of a chat stand together: sample s of chat i at i * samples + s, which is the
-        place that `read` is given. It reads what follows a model's thoughts, or with `thoughts` all of it. Raises
-        ValueError for a failure where there is no fallback; answers are kept before.
+        place that `read` is given. It reads what follows a model's thoughts, or with `thoughts` all of it. `first` is
+        the number of the first sample: a question asked again has another. Raises ValueError for a failure where there
+        is no fallback; answers are kept before.
         """
-        requests = [Request(chat, None, self.sampling, sample) for chat in chats for sample in range(samples)]
-        generations = self._answered(requests)
+        numbers = range(first, first + samples)
+        requests = [Request(chat, None, self.sampling, sample) for chat in chats for sample in numbers]
+        generations = self.answered(requests)
         answers = [self._read(read, place, one, thoughts) for place, one in enumerate(generations)]
-        self.generations += len(answers)
-        self.cut += sum(one.failure is None and one.finish_reason == "length" for one in generations)
         self.failed += sum(answer is None for answer in answers)
         failed = next((one for one, answer in zip(generations, answers, strict=True) if answer is None), None)
         if failed and self.fallback is None:
@@ -97,10 +98,14 @@ class Asker:
         unended = bool(one.text.strip()) and not said  # thoughts, and no answer after them
         return None if one.failure is not None or unended else read(place, said)
 
-    def _answered(self, requests: Sequence[Request]) -> list[Generation]:
-        """The answer to each request: kept ones, then new ones; equal requests are asked once."""
-        if not requests:
-            return []
+    def answered(self, requests: Sequence[Request]) -> list[Generation]:
+        """The answer to each request, failures among them: kept ones, then new ones; equal requests are asked once."""
+        found = self._found(requests) if requests else []
+        self.generations += len(found)
+        self.cut += sum(one.failure is None and one.finish_reason == "length" for one in found)
+        return found
+
+    def _found(self, requests: Sequence[Request]) -> list[Generation]:
         made_by = getattr(self.generator, "contract", None)
         recorded = getattr(self.generator, "recorded", False)  # answers of a file: the store must not stand before it
         contract = plain(dict(made_by())) if made_by else ""

@@ -114,6 +114,13 @@ def test_samples_of_a_chat_stand_together_and_are_asked_apart():
     assert more.asked == ["a"]
 
 
+def test_a_question_asked_again_has_the_number_of_another_sample():
+    model = Model(lambda request: f"{content(request)}{request.sample}")
+    asker = Asker(model, Sampling(temperature=1.0))
+    assert [asker.ask(chats("a"), same, "fix", first=number) for number in (0, 2, 0)] == [["a0"], ["a2"], ["a0"]]
+    assert model.asked == ["a", "a"]
+
+
 def test_answers_may_come_in_any_order():
     class Backwards(Model):
         def generate(self, requests):
