@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from retrieval.bi_encoder import BiEncoder
 from training.masked_language import Guesser, Hider, Layer, behind_vector, check_share, embedded, pooled, seeded
 
-__all__ = ["Condenser", "CondenserHead"]
+__all__ = ["Condenser"]
 
 
 class Condenser:

@@ -22,7 +22,7 @@ from training.masked_language import (
     seeded,
 )
 
-__all__ = ["RetroMAE", "RetroMAEHead"]
+__all__ = ["RetroMAE"]
 
 Decoding = Literal["basic", "enhanced"]
 
