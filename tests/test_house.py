@@ -64,12 +64,13 @@ def test_a_config_loads_and_its_first_line_says_what_it_gives(path):
     from retrieval.encode import encode
     from retrieval.evaluate import evaluate
     from retrieval.features import features
+    from retrieval.prefer import prefer
     from retrieval.search import search
     from retrieval.train import train
 
     first, text = path.read_text().splitlines()[0], path.read_text()
     assert first.startswith("# ") and any(character.isdigit() for character in first)
-    verbs = {"trainer:": train, "retriever:": search, "runs:": evaluate, "indexes:": curve}
+    verbs = {"pairs:": prefer, "trainer:": train, "retriever:": search, "runs:": evaluate, "indexes:": curve}
     verbs |= {"extractor:": features, "encoder:": encode}
     assert load(next(verb for key, verb in verbs.items() if f"\n{key}" in text), path)
 
