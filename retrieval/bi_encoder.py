@@ -91,6 +91,7 @@ class BiEncoder(nn.Module):
         super().__init__()
         self.transformer, self.tokenizer, self.settings = transformer, tokenizer, settings
         self.query_transformer = query_transformer
+        self.base: str | None = None  # hash of the weights that it began with, for adapters trained on them
         self.projections = nn.ModuleList(projections)
         if settings.padding_side:
             tokenizer.padding_side = settings.padding_side
@@ -139,11 +140,11 @@ class BiEncoder(nn.Module):
 
     def tokenize_queries(self, texts: Sequence[str]) -> dict[str, Tensor]:
         """A padded batch, with the query prompt."""
-        return self._tokenize(texts, self.settings.prompt())
+        return self._tokenize(texts, self.settings.prompt(), True)
 
     def tokenize_docs(self, texts: Sequence[str]) -> dict[str, Tensor]:
         """A padded batch, with the document prompt."""
-        return self._tokenize(texts, self.settings.doc_prompt)
+        return self._tokenize(texts, self.settings.doc_prompt, False)
 
     def forward(self, batch: dict[str, Tensor], queries: bool = False) -> Tensor:
         """Vectors of a tokenised batch, which passes what queries pass or what documents do.
@@ -156,6 +157,23 @@ class BiEncoder(nn.Module):
         inputs = {name: value for name, value in batch.items() if name not in left_out}
         states = self.side(queries)(**inputs).last_hidden_state
         return self.finish(states[:, -mask.shape[1] :], mask, batch.get("skipped"))  # no adapter's virtual tokens
+
+    def score(self, queries: Tensor, docs: Tensor) -> Tensor:
+        """Inner products [queries, docs]."""
+        return queries @ docs.T
+
+    def train(self, mode: bool = True) -> BiEncoder:
+        """Training or evaluation mode; documents of a frozen transformer have the vectors that are in an index."""
+        super().train(mode)
+        if self.query_transformer is not None:
+            self.transformer.eval()
+        return self
+
+    def checkpoint_activations(self) -> None:
+        """Hold less of each layer while training, and compute it again for the gradient. Chen et al. (2016)."""
+        for transformer in (self.transformer, self.query_transformer):
+            if transformer is not None:
+                transformer.gradient_checkpointing_enable({"use_reentrant": False})
 
     def side(self, queries: bool) -> Any:
         """The transformer that queries, or documents, pass."""
@@ -191,10 +209,17 @@ class BiEncoder(nn.Module):
             for projection, place in zip(self.projections, places, strict=True):
                 projection.write(place)  # type: ignore[operator]
 
-    def _tokenize(self, texts: Sequence[str], prompt: str | None) -> dict[str, Tensor]:
+    def _tokenize(self, texts: Sequence[str], prompt: str | None, queries: bool) -> dict[str, Tensor]:
         prompted = [f"{prompt}{text}" for text in texts] if prompt else list(texts)
         batch = self.tokenizer(
-            prompted, padding=True, truncation=True, max_length=self.settings.max_length, return_tensors="pt"
+            prompted,
+            padding=True,
+            truncation=True,
+            max_length=self.longest(queries),
+            # behind virtual tokens, padding would move a text away from them
+            padding_side="right" if virtual_tokens(self.side(queries)) else self.tokenizer.padding_side,
+            return_token_type_ids=False,  # one text is of one type
+            return_tensors="pt",
         )
         if prompt and self.settings.include_prompt is False:
             batch["skipped"] = torch.full((len(texts),), prompt_length(self.tokenizer, prompt))

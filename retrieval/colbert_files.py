@@ -53,8 +53,13 @@ class ColbertFiles:
     skipped: tuple[str, ...]  # words that documents get no vector for, where punctuation is skipped
 
     @classmethod
-    def read(cls, folder: Path) -> ColbertFiles:
-        """The layout of a folder. Raises ValueError for modules that are not known."""
+    def read(cls, folder: Path, bare: bool = False) -> ColbertFiles:
+        """The layout of a folder, or where that is `bare` of a transformer that has no projection yet.
+
+        Raises ValueError for modules that are not known, and for a projection in a folder that should have none.
+        """
+        if bare:
+            return _bare(folder)
         if (folder / "modules.json").is_file():
             return _pylate(folder)
         said = _named(_json(folder / "artifact.metadata"), 0)
@@ -81,13 +86,32 @@ class ColbertFiles:
         return [linear]
 
     def _head(self) -> Tensor:
-        from safetensors import safe_open
+        found = _find_head(self.transformer)
+        if found is None:
+            raise ValueError(
+                f"{self.folder} has no {HEAD} among its weights and no Dense module, so it holds no ColBERT: to train "
+                "one from it, give the seed of a new projection"
+            )
+        return found
 
-        for path in sorted(has_weights(self.transformer).glob("*.safetensors")):
-            with safe_open(path, "pt") as file:
-                if HEAD in file.keys():  # noqa: SIM118 - not a mapping
-                    return file.get_tensor(HEAD)
-        raise ValueError(f"{self.folder} has no {HEAD} among its weights and no Dense module, so it holds no ColBERT")
+
+def _bare(folder: Path) -> ColbertFiles:
+    """A Hugging Face or sentence-transformers folder, of which the transformer is taken."""
+    modules = _json(folder / "modules.json") or [{"type": "Transformer", "path": ""}]
+    transformer = folder / modules[0]["path"]
+    if any(module["type"].endswith("Dense") for module in modules) or _find_head(transformer) is not None:
+        raise ValueError(f"{folder} has a projection of its own: leave seed out")
+    return ColbertFiles(folder, transformer, (), {}, tuple(string.punctuation))
+
+
+def _find_head(transformer: Path) -> Tensor | None:
+    from safetensors import safe_open
+
+    for path in sorted(has_weights(transformer).glob("*.safetensors")):
+        with safe_open(path, "pt") as file:
+            if HEAD in file.keys():  # noqa: SIM118 - not a mapping
+                return file.get_tensor(HEAD)
+    return None
 
 
 def _pylate(folder: Path) -> ColbertFiles:

@@ -81,8 +81,8 @@ def check_sha256(weights: Path, expected: str | None) -> None:
         raise ValueError(f"{weights} has SHA-256 {found or 'none: it is in shards'}, expected {expected}")
 
 
-def load_whole(kind: str, folder: Path, dtype: torch.dtype, pooler: bool = False) -> Any:
-    """The model of a folder by a class of transformers, in evaluation mode.
+def load_whole(kind: str, folder: Path, dtype: torch.dtype, pooler: bool = False, new_head: bool = False) -> Any:
+    """The model of a folder by a class of transformers, in evaluation mode; `new_head` draws one of one label.
 
     Raises ValueError where weights are missing, which would be made up; those of a pooler may be, unless it counts.
     """
@@ -93,10 +93,14 @@ def load_whole(kind: str, folder: Path, dtype: torch.dtype, pooler: bool = False
     verbosity = transformers.utils.logging.get_verbosity()
     transformers.utils.logging.set_verbosity_error()  # its report: what is missing is an error below
     try:
-        model, about = getattr(transformers, kind).from_pretrained(folder, dtype=dtype, output_loading_info=True)
+        how = {"dtype": dtype, "output_loading_info": True} | ({"num_labels": 1} if new_head else {})
+        model, about = getattr(transformers, kind).from_pretrained(folder, **how)
     finally:
         transformers.utils.logging.set_verbosity(verbosity)
-    missing = sorted(name for name in about["missing_keys"] if pooler or "pooler." not in name)
+    below = f"{model.base_model_prefix}." if new_head else ""  # what is not there belongs to the new head
+    missing = sorted(
+        name for name in about["missing_keys"] if name.startswith(below) and (pooler or "pooler." not in name)
+    )
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise ValueError(f"{folder} has no {missing[0]}{more}, so it holds no {type(model).__name__}")

@@ -34,6 +34,7 @@ class SparseModel:
     dtype: str = "auto"
     batch_tokens: int | None = None
     device: str | None = None
+    weights: str | None = None  # their hash, where they are not those of the folder
 
     def encode(self, weigh: Weigh, texts: Sequence[str], terms: int | None, what: str) -> Sparse:
         """The weights that a model gives, the `terms` largest of each text; a batch is made sparse at once.
@@ -75,7 +76,7 @@ class SparseModel:
     def about(self) -> dict[str, Any]:
         """Weights, tokenizer, length, vocabulary and dtype, for a contract."""
         return {
-            "weights": self._weights_hash,
+            "weights": self.weights or self._weights_hash,
             "tokenizer": tokenizer_hash(self.tokenizer),
             "max_length": self.limit,
             "vocabulary": self.width,

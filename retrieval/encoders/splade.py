@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,7 +21,7 @@ from retrieval.types import Sparse
 if TYPE_CHECKING:
     import torch
 
-    from retrieval.sparse_model import Weigh
+    from retrieval.trainable_splade import MaskedLanguageWeights
 
 __all__ = ["Splade"]
 
@@ -91,6 +92,35 @@ class Splade:
         """The contract and the batches, for the manifest."""
         return {**self.contract(), **self._base.budget.about()}
 
+    def trainable(self) -> MaskedLanguageWeights:
+        """A new float32 copy from the model's files, for a trainer to change.
+
+        Where no model weighs queries, their table stays as it is and only documents are trained. All weights count:
+        `query_terms` and `doc_terms` are applied when texts are encoded.
+        """
+        import torch
+
+        module = self._load(torch.float32)
+        module.tokenizer, module.base = copy.deepcopy(module.tokenizer), self._base.about()["weights"]
+        if self._queries != "model":
+            module.table = torch.from_numpy(self._table).to(choose_device(self.device))
+        return module
+
+    def around(self, module: MaskedLanguageWeights) -> Splade:
+        """The same encoder around a copy of a model in memory."""
+        encoder = copy.copy(self)
+        encoder.model = "in memory"
+        copied = copy.deepcopy(module).to(choose_device(self.device), self._base.torch_dtype).eval()
+        encoder.__dict__ |= {"_layout": self._layout, "_base": replace(self._base, weights="in memory")}
+        encoder.__dict__["_weigh"] = copied
+        return encoder
+
+    def trained(self, folder: Path) -> Splade:
+        """The same encoder with the model that a trainer wrote; its length is in its folder."""
+        names = ("query_terms", "doc_terms", "dtype", "batch_tokens", "device")
+        kept: dict[str, Any] = {name: getattr(self, name) for name in names}
+        return Splade(str(folder), self._queries, **kept)  # type: ignore[arg-type]
+
     @cached_property
     def _layout(self) -> Layout:
         return Layout.read(find_model(self.model, self.revision))
@@ -104,25 +134,18 @@ class Splade:
         return self.queries or ("idf" if self._layout.table else "model")
 
     @cached_property
-    def _weigh(self) -> Weigh:
+    def _weigh(self) -> MaskedLanguageWeights:
         """The model, loaded when first used."""
-        folder = self._base.folder
-        check_sha256(folder / "model.safetensors", self.sha256)
-        device = choose_device(self.device)
-        model = load_whole("AutoModelForMaskedLM", folder, self._base.torch_dtype).to(device)
-        twice = self._layout.activation == "log1p_relu"
+        return self._load(self._base.torch_dtype)
 
-        def weigh(batch: dict[str, torch.Tensor]) -> torch.Tensor:
-            mask = batch["attention_mask"].bool()
-            padded = not bool(mask.all())  # where nothing is, attention may take its fastest path
-            inputs = {name: value for name, value in batch.items() if padded or name != "attention_mask"}
-            logits = model(**inputs).logits
-            if padded:
-                logits = logits.masked_fill_(~mask[..., None], 0)
-            weights = logits.amax(1).float().relu_().log1p_()  # the same as the max of the activations, which rise
-            return weights.log1p_() if twice else weights
+    def _load(self, dtype: torch.dtype) -> MaskedLanguageWeights:
+        from retrieval.trainable_splade import MaskedLanguageWeights
 
-        return weigh
+        texts = self._base
+        check_sha256(texts.folder / "model.safetensors", self.sha256)
+        model = load_whole("AutoModelForMaskedLM", texts.folder, dtype)
+        module = MaskedLanguageWeights(model, texts.tokenizer, texts.limit, self._layout.activation)
+        return module.to(choose_device(self.device)).eval()
 
     @cached_property
     def _table(self) -> np.ndarray:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from retrieval.adapters import adapted, adapter_hash, learns_prompt, sharing, virtual_tokens
+from retrieval.adapters import adapted, adapter_hash, check_base, learns_prompt, sharing, virtual_tokens
 from retrieval.batching import distinct, in_batches, pad, tokenize
 from retrieval.compiled import chosen
 from retrieval.model_files import (
@@ -159,7 +159,9 @@ class Transformer:
         """A new float32 copy from the model's files, for a trainer to change. Raises ValueError for soft prompts."""
         if self.query_adapter or (self.adapter and learns_prompt(self.adapter)):
             raise ValueError(f"{self.model}: only the model and a LoRA of both sides are trained here")
-        return self._load(None)
+        model = self._load(None)
+        model.base = self._base
+        return model
 
     def trained(self, folder: Path) -> Transformer:
         """The same encoder with the model that a trainer wrote; prompts and the like are in its folder."""
@@ -167,14 +169,20 @@ class Transformer:
         placed = {"query_prompt": prompt, "instruction": instruction} if prompt and instruction else {}
         return Transformer(str(folder), **self._run_as(), **placed)
 
-    @classmethod
-    def of(cls, bi_encoder: BiEncoder, like: Transformer) -> Transformer:
-        """An encoder around a copy of a model in memory, which encodes as another one does."""
-        encoder = cls("in memory", dtype=like.dtype, batch_tokens=like.batch_tokens, device=like.device)
-        encoder.__dict__["bi_encoder"] = (
-            copy.deepcopy(bi_encoder).to(encoder._running.device, encoder._running.dtype).eval()
-        )
+    def around(self, module: BiEncoder) -> Transformer:
+        """The same encoder around a copy of a model in memory; its texts are padded, and nothing is compiled."""
+        encoder = copy.copy(self)
+        encoder.model, encoder.attention, encoder.compiled = "in memory", "padded", False
+        encoder.__dict__["_weights"] = "in memory"
+        encoder.__dict__["bi_encoder"] = copy.deepcopy(module).to(self._running.device, self._running.dtype).eval()
         return encoder
+
+    def wearing(self, adapter: Path) -> Transformer:
+        """The same encoder with an adapter for queries alone. Raises ValueError for one trained on other weights."""
+        check_base(str(adapter), self._base)
+        names = ("revision", "sha256", "append_eos", "adapter")
+        how: dict[str, Any] = {name: getattr(self, name) for name in names}
+        return Transformer(self.model, **self.chosen, **self._run_as(), **how, query_adapter=str(adapter))
 
     @cached_property
     def folder(self) -> Path:
@@ -217,7 +225,8 @@ class Transformer:
         if self.chosen["instruction"] is not None:
             model.settings.prompt()  # one without a place is an error before anything is encoded
         if self.adapter:
-            model.transformer = adapted(model.transformer, self.adapter, merge=not learns_prompt(self.adapter))
+            merge = not learns_prompt(self.adapter)
+            model.transformer = adapted(model.transformer, self.adapter, merge, self._weights)
         return model.to(self._running.device, dtype)
 
     def _pack(self, model: BiEncoder) -> None:
@@ -231,13 +240,16 @@ class Transformer:
     def _wear_for_queries(self, model: BiEncoder) -> None:
         if virtual_tokens(model.transformer):
             raise ValueError(f"query_adapter: {self.adapter} is a soft prompt, over which no other adapter is worn")
-        worn = adapted(sharing(model.transformer), self.query_adapter or "", merge=False)
+        worn = adapted(sharing(model.transformer), self.query_adapter or "", merge=False, base=self._base)
         model.query_transformer = worn.to(self._running.device, self._running.dtype)
+
+    @property
+    def _base(self) -> str:
+        """What an adapter of queries is trained on: the weights, with the adapter of both sides."""
+        return f"{self._weights} with {adapter_hash(self.adapter)}" if self.adapter else self._weights
 
     @cached_property
     def _weights(self) -> str:
-        if self.model == "in memory":
-            return "in memory"
         return sha256(sorted(self.folder.rglob("*.safetensors")))
 
     def _read(

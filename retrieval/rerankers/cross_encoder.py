@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from retrieval.batching import distinct, in_batches, pad
+from retrieval.batching import distinct, in_batches
 from retrieval.model_files import (
     check_length,
     check_sha256,
@@ -23,15 +24,12 @@ from retrieval.model_files import (
 )
 from retrieval.running import Running
 
+if TYPE_CHECKING:
+    import torch
+
+    from retrieval.trainable_cross_encoder import PairClassifier
+
 __all__ = ["CrossEncoder"]
-
-TOKENIZED = 1024  # pairs at a time
-
-
-class _Loaded(NamedTuple):
-    model: Any
-    tokenizer: Any
-    max_length: int
 
 
 class CrossEncoder:
@@ -51,33 +49,38 @@ class CrossEncoder:
         device: str | None = None,
         revision: str | None = None,
         sha256: str | None = None,
+        seed: int | None = None,
     ):
         """`max_length` is of a pair, None what the folder says; a longer one is cut at the end of the document.
 
         A query that leaves no room for a document is cut together with it. `dtype` is float32 by default because a
         bfloat16 logit has 8 bits, and documents tie; auto is bfloat16 where processor or GPU computes in it.
         `batch_tokens` bounds a padded batch: by default 1,024 tokens on a processor and 65,536 on a GPU.
-        `sha256` is checked against model.safetensors; `revision` is one of the hub's.
+        `sha256` is checked against model.safetensors; `revision` is one of the hub's. `seed` draws a new classifier of
+        one label for a folder that has none, to be trained; None refuses such a folder.
         """
         self.model, self.max_length, self.dtype = model, max_length, dtype
         self.revision, self.sha256, self._running = revision, sha256, Running(dtype, batch_tokens, device)
+        self.seed = seed
         self.truncated_pairs = self.scored_pairs = 0  # of all so far
 
     def score(self, pairs: Iterable[tuple[str, str]]) -> np.ndarray:
         """float32 [pairs]. Equal pairs are scored once. Raises ValueError for NaN, with the pair."""
         import torch
 
-        pairs = list(pairs)
-        tokens, types, cut = self._tokenize(pairs)
+        pairs, classifier, device = list(pairs), self._classifier, self._running.device
+        tokens, types, cut = classifier.read(pairs)
         kinds, places = distinct([[*ids, *kind] for ids, kind in zip(tokens, types, strict=True)])
         scores = np.zeros(len(kinds), np.float32)
 
         def encode(part: np.ndarray) -> np.ndarray:
+            halves = [(kinds[i][: len(kinds[i]) // 2], kinds[i][len(kinds[i]) // 2 :]) for i in part]
+            batch = classifier.padded(*zip(*halves, strict=True))
             with torch.inference_mode():
-                return self._forward([kinds[i] for i in part])
+                return classifier({name: value.to(device) for name, value in batch.items()}).cpu().numpy()
 
         lengths = [len(kind) // 2 for kind in kinds]
-        for part, given in in_batches(encode, lengths, self._running.budget, self._running.device.type, "pairs"):
+        for part, given in in_batches(encode, lengths, self._running.budget, device.type, "pairs"):
             scores[part] = given
         found = scores[places] if pairs else scores
         if not np.isfinite(found).all():
@@ -89,22 +92,43 @@ class CrossEncoder:
 
     def contract(self) -> Mapping[str, Any]:
         """Weights, tokenizer, length and dtype: what two scores must share to be compared."""
-        loaded = self._loaded
+        classifier = self._classifier
         return {
             "reranker": "cross_encoder",
             "model": self.model,
             "revision": self.revision,
             "weights": self._weights,
-            "tokenizer": tokenizer_hash(loaded.tokenizer),
-            "max_length": loaded.max_length,
-            "labels": loaded.model.config.num_labels,
-            "dtype": str(loaded.model.dtype).removeprefix("torch."),
-        }
+            "tokenizer": tokenizer_hash(classifier.tokenizer),
+            "max_length": classifier.max_length,
+            "labels": classifier.transformer.config.num_labels,
+            "dtype": str(classifier.transformer.dtype).removeprefix("torch."),
+        } | ({} if self.seed is None else {"seed of the classifier": self.seed})
 
     def provenance(self) -> dict[str, Any]:
         """The contract, the size of batches, and how many pairs were scored and cut, for the manifest."""
         counts = {"scored pairs": self.scored_pairs, "truncated pairs": self.truncated_pairs}
         return {**self.contract(), **self._running.budget.about(), **counts}
+
+    def trainable(self) -> PairClassifier:
+        """A new float32 copy from the model's files, for a trainer to change."""
+        import torch
+
+        classifier = self._load(torch.float32)
+        classifier.base = self._weights
+        return classifier
+
+    def around(self, module: PairClassifier) -> CrossEncoder:
+        """The same reranker around a copy of a model in memory."""
+        reranker = copy.copy(self)
+        reranker.model, reranker.truncated_pairs, reranker.scored_pairs = "in memory", 0, 0
+        classifier = copy.deepcopy(module).to(self._running.device, self._running.dtype).eval()
+        reranker.__dict__ |= {"_weights": "in memory", "_classifier": classifier}
+        return reranker
+
+    def trained(self, folder: Path) -> CrossEncoder:
+        """The same reranker with the model that a trainer wrote; its length is in its folder."""
+        running = self._running
+        return CrossEncoder(str(folder), None, self.dtype, running.batch_tokens, running.device_name)
 
     @cached_property
     def _folder(self) -> Path:
@@ -115,15 +139,23 @@ class CrossEncoder:
         return sha256(sorted(self._folder.glob("*.safetensors")))
 
     @cached_property
-    def _loaded(self) -> _Loaded:
-        """Model and tokenizer, loaded when first used. Raises ValueError for a model that is no such classifier."""
+    def _classifier(self) -> PairClassifier:
+        """The model, loaded when first used."""
+        return self._load(self._running.dtype)
+
+    def _load(self, dtype: torch.dtype) -> PairClassifier:
+        """Model and tokenizer. Raises ValueError for a model that is no such classifier."""
         from transformers import AutoTokenizer
+
+        from retrieval.trainable_cross_encoder import PairClassifier, new_classifier
 
         folder = has_weights(self._folder)
         check_sha256(folder / "model.safetensors", self.sha256)
-        _refuse_more(folder)
-        kind = "AutoModelForSequenceClassification"
-        model = load_whole(kind, folder, self._running.dtype, pooler=True).to(self._running.device)
+        if self.seed is None:
+            _refuse_more(folder)
+            model = load_whole("AutoModelForSequenceClassification", folder, dtype, pooler=True)
+        else:
+            model = new_classifier(folder, self.seed, dtype)
         if model.config.num_labels not in (1, 2):
             raise ValueError(f"{self.model} has {model.config.num_labels} labels; a reranker has 1 or 2")
         tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -133,56 +165,7 @@ class CrossEncoder:
         limit = self.max_length or token_limit(folder, tokenizer, model.config)
         if limit < tokenizer.num_special_tokens_to_add(pair=True) + 2:
             raise ValueError(f"max_length {limit} leaves no room for a query and a document")
-        return _Loaded(model, tokenizer, limit)
-
-    def _tokenize(self, pairs: Sequence[tuple[str, str]]) -> tuple[list[list[int]], list[list[int]], int]:
-        """Token ids and token types of each pair, types 0 where the model has none; how many had to be cut."""
-        tokens: list[list[int]] = [[]] * len(pairs)
-        types, cut = list(tokens), 0
-        for way, places in self._ways(pairs):
-            for start in range(0, len(places), TOKENIZED):
-                chunk = places[start : start + TOKENIZED]
-                found, pieces = self._read([pairs[i] for i in chunk], way)
-                cut += int(np.count_nonzero(pieces > 1))
-                for i, (ids, kind) in zip(chunk, found, strict=True):
-                    tokens[i], types[i] = ids, kind
-        return tokens, types, cut
-
-    def _ways(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[str, np.ndarray]]:
-        """How each pair is cut where it must be, and the places of the pairs."""
-        _, tokenizer, limit = self._loaded
-        room = limit - tokenizer.num_special_tokens_to_add(pair=True)
-        queries = list(dict.fromkeys(query for query, _ in pairs))
-        asked = tokenizer(queries, add_special_tokens=False, verbose=False)["input_ids"] if queries else []
-        long = {query for query, ids in zip(queries, asked, strict=True) if len(ids) >= room}
-        is_long = np.array([query in long for query, _ in pairs], bool)
-        return [("only_second", np.flatnonzero(~is_long)), ("longest_first", np.flatnonzero(is_long))]
-
-    def _read(self, pairs: list[tuple[str, str]], way: str) -> tuple[list[tuple[list[int], list[int]]], np.ndarray]:
-        """Ids and types of each pair, and into how many pieces the limit cuts it."""
-        _, tokenizer, limit = self._loaded
-        queries, documents = map(list, zip(*pairs, strict=True))
-        whole = tokenizer(queries, documents, truncation=way, max_length=limit, return_overflowing_tokens=True)
-        source = np.asarray(whole["overflow_to_sample_mapping"])
-        ids, kinds = whole["input_ids"], whole.get("token_type_ids")
-        first = np.flatnonzero(np.diff(source, prepend=-1))
-        return [(ids[i], kinds[i] if kinds else [0] * len(ids[i])) for i in first], np.bincount(source)
-
-    def _forward(self, kinds: list[tuple[int, ...]]) -> np.ndarray:
-        """float32 [pairs], from ids and types one after the other."""
-        import torch
-
-        model, tokenizer, _ = self._loaded
-        halves = [len(kind) // 2 for kind in kinds]
-        side = tokenizer.padding_side
-        ids, mask = pad([kind[:half] for kind, half in zip(kinds, halves, strict=True)], tokenizer.pad_token_id, side)
-        inputs = {"input_ids": ids, "attention_mask": mask}
-        if "token_type_ids" in tokenizer.model_input_names:
-            types = [kind[half:] for kind, half in zip(kinds, halves, strict=True)]
-            inputs["token_type_ids"] = pad(types, tokenizer.pad_token_type_id, side)[0]
-        batch = {name: torch.from_numpy(value).to(self._running.device) for name, value in inputs.items()}
-        logits = model(**batch).logits.float().cpu().numpy()
-        return logits[:, 0] if logits.shape[1] == 1 else logits[:, 1] - logits[:, 0]
+        return PairClassifier(model, tokenizer, limit).to(self._running.device).eval()
 
 
 def _refuse_more(folder: Path) -> None:
