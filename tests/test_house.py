@@ -64,14 +64,27 @@ def test_a_config_loads_and_its_first_line_says_what_it_gives(path):
     from retrieval.encode import encode
     from retrieval.evaluate import evaluate
     from retrieval.features import features
+    from retrieval.mine import mine
     from retrieval.prefer import prefer
+    from retrieval.pretrain import pretrain
     from retrieval.search import search
+    from retrieval.synthesize import synthesize
     from retrieval.train import train
+    from retrieval.tune_prompt import tune_prompt
 
     first, text = path.read_text().splitlines()[0], path.read_text()
     assert first.startswith("# ") and any(character.isdigit() for character in first)
-    verbs = {"pairs:": prefer, "trainer:": train, "retriever:": search, "runs:": evaluate, "indexes:": curve}
-    verbs |= {"extractor:": features, "encoder:": encode}
+    verbs = {
+        "objective:": pretrain,
+        "soft_prompt:": tune_prompt,
+        "mining:": mine,
+        "pairs:": prefer,
+        "trainer:": train,
+        "retriever:": search,
+        "runs:": evaluate,
+        "indexes:": curve,
+    }
+    verbs |= {"synthesizer:": synthesize, "extractor:": features, "encoder:": encode}
     assert load(next(verb for key, verb in verbs.items() if f"\n{key}" in text), path)
 
 
