@@ -237,6 +237,13 @@ def test_position_aware_listmle_of_a_short_list_has_the_weights_of_its_length():
     assert float(ListMLE(position_aware=True)(scores, labels, mask)) == pytest.approx(expected, abs=1e-12)
 
 
+def test_ranknet_weighted_by_squared_labels():
+    terms = [3 * math.log(1 + math.exp(-0.3)), 4 * math.log(1 + math.exp(-0.4)), math.log(1 + math.exp(-0.1))]
+    loss = built("ranknet", weight="squared_difference")
+    found = loss(tensor([[0.5, 0.2, 0.1]]), tensor([[2, 1, 0]]))
+    assert float(found) == pytest.approx(sum(terms) / 3, abs=1e-12)
+
+
 @pytest.mark.parametrize("weighting", ["lambdarank", "ndcg1", "ndcg2", "ndcg2pp"])
 def test_lambdaloss_leaves_out_lists_without_a_relevant_passage(weighting):
     scores, labels = batch(queries=2)
