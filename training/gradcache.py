@@ -26,30 +26,46 @@ def cached_step(
     """Add the gradients of `loss` of all representations, by side, without holding the graph of more than one piece.
 
     Each piece passes `module(**{side: batch})` twice with the same random numbers: first for its representations alone,
-    then for the gradients that these got from the loss. With several processes only the last one synchronises, so the
-    last side has to have all parameters that are trained.
+    then for the gradients that these got from the loss. A side without a gradient, such as frozen documents, passes
+    once. With several processes only the last pass synchronises, so the last side that has gradients has to have those
+    of all parameters.
     """
-    parts = [(side, piece) for side, own in sides.items() for piece in own]
-    states, found = [], []
-    for side, piece in parts:
-        states.append(_Random(piece.batch))
-        with torch.no_grad():
-            found.append(_only(module(**{side: piece.batch})).detach().requires_grad_())
+    passed = [
+        # the last piece has the shortest texts: it shows whether its side has a gradient
+        _Passed(module, side, piece, own[-1].places is piece.places, unsynced)
+        for side, own in sides.items()
+        for piece in own
+    ]
     by_side = {
-        side: whole(
-            [piece.places for piece in own], [one for one, (of, _) in zip(found, parts, strict=True) if of == side]
-        )
+        side: whole([piece.places for piece in own], [one.found for one in passed if one.side == side])
         for side, own in sides.items()
     }
     value = loss(by_side)
     value.backward()  # type: ignore[no-untyped-call]
-    for place, ((side, piece), state, one) in enumerate(zip(parts, states, found, strict=True)):
-        last = place == len(parts) - 1
-        with state.again(), nullcontext() if last else unsynced():
-            made = _only(module(**{side: piece.batch}))
-            if made.requires_grad or last:
-                backward((made * cast(Tensor, one.grad)).sum())
+    trained = {one.side for one in passed if one.has_gradient}
+    again = [one for one in passed if one.side in trained]
+    for one in again:
+        with nullcontext() if one is again[-1] else unsynced():
+            backward(one.again(module))
     return value.detach()
+
+
+class _Passed:
+    """What a module made of a piece, and how to make it again with a gradient."""
+
+    def __init__(
+        self, module: Module, side: str, piece: Piece, shows: bool, unsynced: Callable[[], AbstractContextManager]
+    ):
+        self.side, self.batch, self.random = side, piece.batch, _Random(piece.batch)
+        with torch.set_grad_enabled(shows), unsynced():
+            made = _only(module(**{side: piece.batch}))
+        self.has_gradient, self.found = made.requires_grad, made.detach().requires_grad_()
+
+    def again(self, module: Module) -> Tensor:
+        """A scalar whose gradient is the part of the loss's that went through this piece."""
+        with self.random.again():
+            made = _only(module(**{self.side: self.batch}))
+        return (made * cast(Tensor, self.found.grad)).sum()
 
 
 def _only(made: tuple[Tensor | None, ...]) -> Tensor:

@@ -116,6 +116,24 @@ def test_a_frozen_side_gets_no_backward_pass():
     assert all(name.startswith("encoder.query_transformer") for name in gradients(module))
 
 
+def test_the_last_side_may_be_one_without_a_gradient():
+    weights = nn.Parameter(torch.eye(3).double())
+
+    def module(queries=None, docs=None):
+        return None if queries is None else queries["x"], None if docs is None else docs["x"] @ weights
+
+    data = torch.arange(12.0).reshape(4, 3).double().sin()
+    parts = {side: [Piece(torch.tensor([i]), {"x": data[i : i + 1]}) for i in range(4)] for side in ("docs", "queries")}
+    cached_step(module, parts, lambda made: scored_eye(made), lambda value: value.backward())
+    cached, weights.grad = weights.grad, None
+    scored_eye({"queries": data, "docs": data @ weights}).backward()
+    torch.testing.assert_close(cached, weights.grad, rtol=0, atol=1e-12)
+
+
+def scored_eye(made):
+    return InfoNCE()(made["queries"] @ made["docs"].T, torch.eye(4).double())
+
+
 def test_only_the_last_chunk_synchronises():
     module, sides = dense()
     entered = []
@@ -129,7 +147,7 @@ def test_only_the_last_chunk_synchronises():
 
     parts = parted(sides, 8)
     cached_step(module, parts, scored(InfoNCE()), lambda value: value.backward(), Unsynced)
-    assert len(entered) == sum(map(len, parts.values())) - 1
+    assert len(entered) == 2 * sum(map(len, parts.values())) - 1  # all first passes, and all second ones but the last
 
 
 @pytest.mark.parametrize("tokens", [1, 5, 8, 13, 10**6])
