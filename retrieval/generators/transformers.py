@@ -124,6 +124,10 @@ class Transformers:
         return has_weights(find_model(self.model, self.revision))
 
     @cached_property
+    def _weights(self) -> str:
+        return sha256(sorted(self.folder.glob("*.safetensors")))
+
+    @cached_property
     def _reader(self) -> PromptReader:
         return PromptReader(self.folder, self.model, self.template_options)
 
@@ -137,7 +141,7 @@ class Transformers:
             "version": transformers.__version__,
             "model": self.model,
             "revision": self.revision,
-            "weights": sha256(sorted(self.folder.glob("*.safetensors"))),
+            "weights": self._weights,
             "adapter": adapter_hash(self.adapter),
             **self._reader.about(),
             "end tokens": self._ends,
@@ -181,9 +185,9 @@ class Transformers:
         check_sha256(self.folder / "model.safetensors", self.sha256)
         model, soft = load_whole("AutoModelForCausalLM", self.folder, self._running.dtype), None
         if self.adapter and learns_prompt(self.adapter):
-            soft = self._virtual(adapted(model, self.adapter, merge=False))
+            soft = self._virtual(adapted(model, self.adapter, merge=False, base=self._weights))
         elif self.adapter:
-            model = adapted(model, self.adapter, merge=True)
+            model = adapted(model, self.adapter, merge=True, base=self._weights)
         model.generation_config = GenerationConfig()  # the folder's own sampling would be put into each request's
         device, dtype = self._running.device, self._running.dtype
         return model.to(device, dtype).eval(), None if soft is None else soft.to(device, dtype)
