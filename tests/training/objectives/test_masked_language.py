@@ -150,8 +150,7 @@ def test_the_decoder_sees_no_state_of_a_token_but_the_vector(model, decoding):
 
     def disturbed(places):
         def hook(module, inputs, outputs):
-            outputs.last_hidden_state[:, places] += 1
-            outputs.last_hidden_state[:, places, ::2] -= 3
+            outputs.last_hidden_state[:, places] += 10 * torch.arange(32.0)  # far: new layers react little
 
         with torch.no_grad():
             handle = model.transformer.register_forward_hook(hook)
@@ -161,7 +160,7 @@ def test_the_decoder_sees_no_state_of_a_token_but_the_vector(model, decoding):
 
     tokens, vector = disturbed(slice(1, None)), disturbed(slice(0, 1))
     assert not torch.isclose(tokens[0], plain[0]) and torch.equal(tokens[1], plain[1].detach())
-    assert torch.isclose(vector[0], plain[0]) and not torch.isclose(vector[1], plain[1])
+    assert torch.equal(vector[0], plain[0].detach()) and not torch.isclose(vector[1], plain[1])
 
 
 def test_the_enhanced_decoder_guesses_a_token_without_having_seen_it(model):
