@@ -1,8 +1,8 @@
 """Training steps of MiniLM: seconds beside sentence-transformers' trainer, same loss and batch, one run.
 
-    python scripts/bench/training.py fixed      64 pairs of 128 tokens a side
-    python scripts/bench/training.py natural    64 pairs of NFCorpus (RETRIEVAL_DATA), as long as they are, at most 256
-    python scripts/bench/training.py gradcache  batch 512 in pieces: peak memory beside a batch of 32, time beside whole
+    python scripts/bench/train_steps.py fixed      64 pairs of 128 tokens a side
+    python scripts/bench/train_steps.py natural    64 pairs of NFCorpus (RETRIEVAL_DATA), as long as they are, at most 256
+    python scripts/bench/train_steps.py gradcache  batch 512 in pieces: peak memory beside a batch of 32, time beside whole
 
 Both trainers run alternately in processes of their own; a step's time is from one call of the loss to the next, the
 median over the steps but the first. --bf16 trains in bfloat16.
