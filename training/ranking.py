@@ -50,6 +50,8 @@ class Ranking:
             )
         if past and not in_batch:
             raise ValueError(f"past is {past}, and earlier passages are compared in a batch only: set in_batch to true")
+        if getattr(loss, "of_own_list", False) and in_batch:
+            raise ValueError(f"{type(loss).__name__} compares a query's own passages: set in_batch to false")
         if isinstance(loss, VectorLoss) and not in_batch:
             raise ValueError(f"{type(loss).__name__} compares vectors in a batch: set in_batch to true")
         self.loss, self.chunk_tokens = loss, chunk_tokens
@@ -124,6 +126,7 @@ class Ranking:
         penalty = self._penalty(queries, docs, passes.progress)
         docs, labels, mask = self.past.joined(docs, labels, mask, inputs["batch"])
         if isinstance(self.loss, VectorLoss):
+            self.loss.step = passes.progress
             value = self.loss.of_vectors(queries, docs, model, labels, mask)
         else:
             value = self.loss(self._scores(model, queries, docs, labels.shape[1]), labels, mask)

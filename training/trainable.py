@@ -51,5 +51,7 @@ class PairTrainable(Protocol):
 class VectorLoss(Protocol):
     """A loss that compares the representations in ways of its own, such as cut to their first dimensions."""
 
+    step: int  # optimiser steps done, for what it draws at random
+
     def of_vectors(self, queries: Tensor, docs: Tensor, model: Trainable, labels: Tensor, mask: Tensor) -> Tensor:
         """A scalar; `model.score` is the usual comparison, `labels` and `mask` are [queries, docs]."""

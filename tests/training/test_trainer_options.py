@@ -13,6 +13,8 @@ from safetensors.torch import load_file
 from toy import tiny_model, toy_groups
 
 from training.losses.infonce import InfoNCE
+from training.losses.margin_mse import MarginMSE
+from training.losses.matryoshka import Matryoshka
 from training.past import Past
 from training.ranking import Ranking
 from training.trainer import Trainer
@@ -232,6 +234,22 @@ def test_options_that_exclude_each_other_are_errors(groups, tmp_path):
         trainer(refresh_steps=3).train(tiny_model(), groups, tmp_path)
     with pytest.raises(ValueError, match="needs a loss"):
         Trainer().train(tiny_model(), groups, tmp_path)
+
+
+def test_a_loss_of_own_lists_refuses_those_of_the_batch(groups, tmp_path):
+    with pytest.raises(ValueError, match="MarginMSE compares a query's own passages: set in_batch to false"):
+        trainer(MarginMSE()).train(tiny_model(), groups, tmp_path / "batch")
+    trainer(MarginMSE(), in_batch=False, steps=2).train(tiny_model(), groups, tmp_path / "own")
+    assert len(losses(tmp_path / "own")) == 2
+
+
+def test_representations_are_cut_as_drawn_for_the_step(groups, tmp_path):
+    loss = Matryoshka(InfoNCE(), [16, 8, 4], sampled=1)
+    trainer(loss, steps=6).train(tiny_model(), groups, tmp_path / "whole", Script(*[0.1] * 9), "nDCG@10")
+    with pytest.raises(Stopped):
+        trainer(loss, steps=6).train(tiny_model(), groups, tmp_path / "cut", Script(0.1, 0.1, None), "nDCG@10")
+    trainer(loss, steps=6).train(tiny_model(), groups, tmp_path / "cut", Script(*[0.1] * 9), "nDCG@10")
+    assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
 
 
 def test_what_reads_pairs_takes_no_batch_negatives(groups):

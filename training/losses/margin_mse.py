@@ -18,6 +18,8 @@ class MarginMSE:
     0.1 makes 20.
     """
 
+    of_own_list = True
+
     def __init__(self, temperature: float = 1.0):
         above_zero(temperature=temperature)
         self.temperature = temperature

@@ -21,8 +21,8 @@ class Matryoshka:
     With `normalize` what is cut is brought to length 1 again, as it must be where the encoder gives unit vectors;
     for one that does not, whose scores are products of unequal lengths, set it to false.
 
-    `weights` are 1 unless given, one for each of the dims. `sampled` draws so many of the dims at each call, from
-    `seed` and `step`, the number of calls so far, which a resumed run sets.
+    `weights` are 1 unless given, one for each of the dims. `sampled` draws so many of the dims at each step, from
+    `seed` and `step`, the optimiser steps done, which the trainer sets.
     """
 
     def __init__(

@@ -1,0 +1,142 @@
+"""retrieval.train with everything that can be trained, on a small generated collection and tiny models."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from retrieval.cli import run
+from retrieval.run_file import read_run
+from retrieval.train import train
+
+LIMIT = """\
+dataset: &here
+  type: generated_limit
+  documents: 8
+  queries: 28
+  distractors: 12
+  items: 8
+  train_queries: 28
+  dev_queries: 10
+groups: {size: 3, negatives: random}
+dev: {split: dev, measure: R@10, documents: 20}
+measures: [R@2, nDCG@10]
+"""
+TRAINER = (
+    "trainer: {loss: {type: infonce, temperature: 0.05}, steps: 4, batch_size: 7, learning_rate: 1e-3, eval_steps: 2"
+)
+
+
+@pytest.fixture
+def trained(tmp_path, monkeypatch):
+    """Run a recipe below tmp_path."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(text, trainer="", *more):
+        (tmp_path / "recipe.yaml").write_text(f"{LIMIT}{TRAINER}{trainer}}}\n{text}")
+        return run(train, ["recipe.yaml", "out=out", *more])
+
+    return call
+
+
+def bi_encoder(tiny_model) -> str:
+    return f"encoder: {{type: transformer, model: {tiny_model}, pooling: mean, dtype: float32}}\n"
+
+
+def losses(folder) -> list[float]:
+    lines = [json.loads(line) for line in (folder / "training.jsonl").read_text().splitlines()]
+    return [line["loss"] for line in lines if "loss" in line]
+
+
+def test_a_sparse_encoder_is_trained_with_a_regulariser_in_chunks(trained, tiny_mlm, tmp_path):
+    encoder = f"encoder: {{type: splade, model: {tiny_mlm}, dtype: float32}}\n"
+    options = ", doc_regularisers: [{type: flops, weight: 0.01}], regulariser_steps: 2, chunk_tokens: 200"
+    results = trained(encoder, options, "dev=null")
+    assert list(results)[:2] == ["zero-shot", "trained"] and len(losses(tmp_path / "out")) == 4
+    assert results["trained"]["mean"] != results["zero-shot"]["mean"]
+
+
+def test_a_late_interaction_encoder_is_trained_from_a_plain_model(trained, tiny_model, tmp_path):
+    words = 'query_marker: "", doc_marker: "", query_length: 12, doc_length: 30, seed: 0, dtype: float32'
+    results = trained(f"encoder: {{type: colbert, model: {tiny_model}, {words}}}\n", ", past: 20", "dev=null")
+    assert results["trained"]["mean"] != results["zero-shot"]["mean"]
+    assert len(read_run(tmp_path / "out" / "trained.parquet").query_ids) == 28
+
+
+def test_a_cross_encoder_is_trained_on_its_own_lists_and_reranks_the_first_pass(trained, tiny_model, tmp_path):
+    reranker = f"reranker: {{type: cross_encoder, model: {tiny_model}, seed: 0, dtype: float32}}\n"
+    results = trained(reranker + "first: bm25\ndepth: 10\n", ", in_batch: false")
+    assert list(results)[:2] == ["first pass", "trained"] and results["first pass"]["mean"]["R@2"] == 1
+    first, second = (read_run(tmp_path / "out" / f"{name}.parquet") for name in ("first pass", "trained"))
+    for before, after in zip(first.rows[:, :10], second.rows[:, :10], strict=True):
+        assert set(before[before >= 0]) == set(after[after >= 0])
+
+
+@pytest.mark.parametrize(
+    "tuning",
+    ["{type: lora, r: 2}", "{type: lora, r: 2, side: queries}", "{type: soft_prompt, tokens: 3}", "query_side"],
+)
+def test_each_tuning_is_measured_with_what_it_saved(trained, tiny_model, tmp_path, tuning):
+    results = trained(bi_encoder(tiny_model) + f"tuning: {tuning}\n")
+    last = [json.loads(line) for line in (tmp_path / "out" / "training.jsonl").read_text().splitlines()][-1]
+    assert last["evaluation"].keys() == {"R@10"} and results["steps"] == 4
+    assert len(losses(tmp_path / "out")) == 4
+    assert (tmp_path / "out" / "model").is_dir()
+
+
+def test_queries_are_read_with_their_feedback_over_a_frozen_index(trained, tiny_model, tmp_path):
+    encoder = f"{{type: transformer, model: {tiny_model}, pooling: mean, dtype: float32}}"
+    reader = f"{{type: ance_prf, encoder: {encoder}, fb_docs: 2}}"
+    first = f"{{type: dense, encoder: {encoder}, index: flat}}"
+    data = (
+        "data:\n  type: feedback_texts\n  source: {type: judged, dataset: *here}\n  dataset: *here\n"
+        f"  retriever: {first}\n  model: {reader}\n"
+    )
+    text = f"encoder: {encoder}\nreader: {reader}\nfirst: {first}\ndepth: 5\ntuning: query_side\n{data}"
+    results = trained(text)
+    assert list(results)[:2] == ["zero-shot", "trained"]
+    assert np.isfinite(losses(tmp_path / "out")).all()
+
+
+def test_negatives_are_mined_anew_while_training(trained, tiny_model, tmp_path):
+    mined = (
+        "data:\n  type: mined\n  source: {type: judged, dataset: *here}\n  dataset: *here\n  retriever: bm25\n"
+        "  mining: {k: 2, last_rank: 10, near_duplicate: null}\n"
+    )
+    results = trained(bi_encoder(tiny_model) + mined, ", refresh_steps: 2", "groups.negatives=judged")
+    assert [path.name for path in (tmp_path / "out" / "refreshed").iterdir()] == ["2.parquet"]
+    assert results["training groups"]["groups"] == 28
+
+
+def test_what_training_and_test_share_stands_beside_the_figures(trained, tiny_model, capsys):
+    results = trained(bi_encoder(tiny_model), "", "split=test", "dev.split=null")
+    shared = results["contamination"]
+    assert shared["test queries"] == 28 and shared["test queries trained on"] == 23  # a fifth is held out for dev
+    assert "test queries trained on 23" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "one is trained: give an encoder or a reranker"),
+        ("encoder: transformer\nfirst: bm25\n", "first is the first pass of a reranker or of a reader"),
+        ("reranker: {type: cross_encoder, model: x}\n", "works on what a first pass found: give first"),
+        (
+            "encoder: {type: api, model: m, url: 'http://127.0.0.1:1/v1', dimensions: 4}\n",
+            "cannot be trained: it has no trainable",
+        ),
+        ("encoder: transformer\nbaselines: {trained: bm25}\n", "'trained' cannot name one"),
+    ],
+)
+def test_what_cannot_be_trained_is_one_line(trained, capsys, text, says):
+    with pytest.raises(SystemExit) as stopped:
+        trained(text)
+    assert stopped.value.code == 1 and says in capsys.readouterr().err
+
+
+def test_mining_anew_needs_mined_data(trained, tiny_model, capsys):
+    with pytest.raises(SystemExit):
+        trained(bi_encoder(tiny_model), ", refresh_steps: 2")
+    assert "data has to be of type mined" in capsys.readouterr().err
