@@ -37,7 +37,7 @@ from training.sources.judged import lists_of
 from training.trainer import Trainer
 
 DONE = Path("runs/bench/graded.jsonl")
-DEPTH, STEPS, BATCH, SIZE = 50, 20, 8, 4
+DEPTH, STEPS, BATCH, SIZE = 50, 12, 8, 4
 GRADED = {"positives": 2, "relevant": 1}
 BINARY = {"positives": 1, "relevant": 2, "graded": False}
 LOSSES: dict[str, tuple[Any, dict]] = {
