@@ -8,6 +8,7 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
@@ -95,6 +96,9 @@ class Trainer:
                 raise ValueError(f"{name} is {value}; it must be above 0")
         if precision not in get_args(Precision):
             raise ValueError(f"there is no precision {precision!r}: choose from {', '.join(get_args(Precision))}")
+        for package in log_to or []:
+            if find_spec(package) is None:
+                raise ModuleNotFoundError(f"log_to {package} needs a package: pip install {package}")
         if refresh_steps and refresh_steps % eval_steps:
             raise ValueError(f"refresh_steps is {refresh_steps}; it must be a multiple of eval_steps, {eval_steps}")
         self.loss = loss

@@ -209,6 +209,23 @@ def test_negatives_are_mined_anew_and_a_resumed_run_takes_those_of_its_step(grou
     assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
 
 
+def test_losses_and_evaluations_are_shown_in_tensorboard(groups, tmp_path, monkeypatch):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    monkeypatch.delenv("TENSORBOARD_LOGGING_DIR", raising=False)
+    trainer(steps=4, log_to=["tensorboard"]).train(tiny_model(), groups, tmp_path, Script(0.1, 0.2, 0.3), "nDCG@10")
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    shown = [one.value for one in events.Scalars("train/loss")]
+    assert shown == pytest.approx(losses(tmp_path), rel=1e-5)
+    named = next(tag for tag in events.Tags()["scalars"] if "nDCG@10" in tag)
+    assert [one.value for one in events.Scalars(named)] == pytest.approx([0.1, 0.2, 0.3])
+
+
+def test_what_is_logged_to_has_to_be_installed():
+    with pytest.raises(ModuleNotFoundError, match="log_to wandb needs a package: pip install wandb"):
+        trainer(log_to=["wandb"])
+
+
 # ---- what cannot be ----------------------------------------------------------------------------------------------
 
 
