@@ -1,0 +1,86 @@
+"""SPTAR's third stage: MiniLM trained on weak queries by LLaMA-7B: `python -m scripts.bench.sptar_stage3 [seeds]`.
+
+No augmentation (49 gold pairs of MS MARCO), weak queries of the soft prompt tuned on 500 pairs with the gold pairs, and
+those that BM25 finds among 30, same steps for each. Tested on DL19 and DL20 of trec-dl-pool as scripts/bench/graded.py
+does, by reranking the 50 best of zero-shot MiniLM. Weak queries of hard prompts are not in the data. Finished runs are
+in runs/bench/sptar.jsonl.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+
+from eval.significance import paired_t
+from retrieval.datasets.folder import Folder
+from retrieval.datasets.with_queries import WithQueries
+from retrieval.encoders.transformer import Transformer
+from retrieval.protocols import Source
+from retrieval.retrievers.bm25 import BM25
+from scripts.bench.graded import by_query, evaluation, parts, reranked, zero_shot
+from training.collections import Groups
+from training.losses.infonce import InfoNCE
+from training.sources.filtered import Filtered
+from training.sources.judged import Judged
+from training.sources.union import Union
+from training.trainer import Trainer
+
+DONE = Path("runs/bench/sptar.jsonl")
+STEPS, BATCH = 60, 16
+
+
+def sources() -> dict[str, Source]:
+    """Training data by name."""
+    folder = Folder("sptar-msmarco")
+    gold = Judged(folder, "train50")
+    weak = Judged(WithQueries(folder, "weak/queries_500.jsonl", "weak/qrels_500.tsv"), "weak")
+    kept = Filtered(weak, retriever=BM25(), rank=30, evaluation=Folder("trec-dl-pool"))
+    return {"none": gold, "soft": Union([gold, weak]), "soft, filtered": Union([gold, kept])}
+
+
+def trained(source: Source, seed: int) -> dict[str, dict[str, float]]:
+    """nDCG@10 by query on each test set."""
+    groups = Groups(source.lists(), 1, negatives="none", graded=False, seed=seed)
+    encoder = Transformer(dtype="float32")
+    trainer = Trainer(InfoNCE(0.05), steps=STEPS, batch_size=BATCH, learning_rate=2e-5, eval_steps=STEPS, seed=seed)
+    with tempfile.TemporaryDirectory() as folder:
+        model = encoder.trainable()
+        trainer.train(model, groups, Path(folder), save=lambda model, place: place.mkdir())
+    around = encoder.around(model)
+    return {part: by_query(reranked(around, "dl", part), test[1]) for part, _, test in parts("dl")}
+
+
+def main(seeds: int) -> None:
+    """Run what is missing, and print means and paired tests."""
+    DONE.parent.mkdir(parents=True, exist_ok=True)
+    lines = map(json.loads, DONE.read_text().splitlines()) if DONE.is_file() else []
+    done = {(line["source"], line["seed"]): line["ndcg"] for line in lines}
+    for name, source in sources().items():
+        for seed in range(seeds):
+            if (name, seed) not in done:
+                done[name, seed] = trained(source, seed)
+                with DONE.open("a") as file:
+                    file.write(json.dumps({"source": name, "seed": seed, "ndcg": done[name, seed]}) + "\n")
+    for part, _, test in parts("dl"):
+        systems = {"zero-shot": by_query(zero_shot("dl", part), test[1])}
+        for name in sources():
+            runs = [found[part] for (of, _), found in done.items() if of == name]
+            systems[name] = {query: float(np.mean([run[query] for run in runs])) for query in runs[0]}
+        table(part.partition(" -> ")[2], systems)
+
+
+def table(title: str, systems: dict[str, dict[str, float]]) -> None:
+    """Print the means, and each pair of systems tested."""
+    print(f"{title}: " + ", ".join(f"{name} {np.mean([*values.values()]):.4f}" for name, values in systems.items()))
+    for one, other in combinations(systems, 2):
+        found = paired_t(evaluation(systems[other]), evaluation(systems[one]), "nDCG@10")
+        print(f"  {other} - {one}: {found.difference:+.4f}, p = {found.p:.3g}")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 1)
