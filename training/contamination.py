@@ -6,14 +6,17 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from retrieval.lists import Lists, Passages
+from retrieval.collection import Collection
+from retrieval.corpus import Corpus
+from retrieval.lists import Joined, Lists, Passages
 from retrieval.types import Queries
 from training.near_duplicates import NearTexts, shingles
 
-__all__ = ["contamination"]
+__all__ = ["contamination", "unjudged"]
 
 QUERY_WORDS, DOCUMENT_WORDS = 1, 3  # of a shingle: a query is too short for its order of words to tell
 CHUNK = 16384  # training passages that are in memory at a time
+LOOKED_AT = 1000  # documents with a common id that tell whether two corpora number theirs alike
 
 
 def contamination(
@@ -27,7 +30,7 @@ def contamination(
     documents. What is the same is not counted as nearly so. Raises ValueError for a threshold off (0, 1].
     """
     trained = _chunks(training.passages, np.unique(training.rows))
-    asked = _shared(queries.texts, [training.queries.texts], QUERY_WORDS, threshold)
+    asked = _shared(queries.texts, [training.original], QUERY_WORDS, threshold)
     read = _shared(documents, trained, DOCUMENT_WORDS, threshold)
     return {
         "test queries": len(queries),
@@ -37,6 +40,41 @@ def contamination(
         "judged documents trained on": read[0],
         "judged documents close to one trained on": read[1],
     }
+
+
+def unjudged(passages: Passages, rows: np.ndarray, collection: Collection) -> np.ndarray:
+    """bool [rows], those passages that no split of a collection judges.
+
+    A passage is a judged document where it has the same words, or the same id and the two corpora number alike: at
+    least half of what has an id in both says the same.
+    """
+    corpus = collection.corpus
+    judged = [name for split in collection.splits() for name in collection.qrels(split).doc_ids.to_pylist()]
+    known = corpus.ids.rows(judged)
+    words = _words(corpus.texts(np.unique(known[known >= 0])))
+    same = [_words(texts) for texts in _chunks(passages, rows)]
+    free = ~np.isin(np.concatenate([*same, np.zeros(0, np.uint64)]), words[words != 0])
+    start = 0
+    for part in passages.parts if isinstance(passages, Joined) else [passages]:
+        if isinstance(part, Corpus) and _numbered_alike(part, corpus):
+            there = part.ids.rows(judged)
+            free &= ~np.isin(rows, start + there[there >= 0])
+        start += len(part)
+    return free
+
+
+def _numbered_alike(one: Corpus, other: Corpus) -> bool:
+    if one.fingerprint == other.fingerprint:
+        return True
+    there = other.ids.rows(one.ids.values)
+    common = np.flatnonzero(there >= 0)[:LOOKED_AT]
+    equal = _words(one.texts(common)) == _words(other.texts(there[common]))
+    return len(common) > 0 and bool(equal.mean() >= 0.5)
+
+
+def _words(texts: Sequence[str]) -> np.ndarray:
+    """uint64 [texts], one number for the same words in the same order; 0 for none."""
+    return shingles(texts, DOCUMENT_WORDS).whole
 
 
 def _chunks(passages: Passages, rows: np.ndarray) -> Iterator[list[str]]:

@@ -8,9 +8,10 @@ import numpy as np
 
 from retrieval.corpus import Corpus
 from retrieval.lists import Lists
-from retrieval.locate import cache_folder
 from retrieval.protocols import Dataset, Retriever, Source
+from training.contamination import unjudged
 from training.filters import Keep, Sieve, found_within, long_enough, once, unlike
+from training.retrieved import retrieved
 
 __all__ = ["Filtered"]
 
@@ -33,7 +34,8 @@ class Filtered:
         """A query is kept where `retriever` finds one of its relevant passages among the first `rank`.
 
         `keep.best` and the like go by the targets of a `scored` source, of the relevant passage with the highest; they
-        serve the filter, and losses are given labels. Queries of any split of `evaluation` are left out.
+        serve the filter, and losses are given labels. Queries of any split of `evaluation` are left out, and passages
+        that it judges, with the queries to which one is relevant.
         """
         if (retriever is None) != (rank is None):
             raise ValueError("retriever and rank belong together: give both, or neither")
@@ -48,18 +50,28 @@ class Filtered:
         sieve.keep(f"shorter than {self.keep.min_words} words", long_enough(sieve.of(texts), self.keep.min_words))
         pairs = [(text, rows.tobytes()) for text, rows in zip(texts, self._rows(lists), strict=True)]
         sieve.keep("twice for the same passages", once(sieve.of(pairs)))
-        if self.evaluation is not None:
-            collection = self.evaluation.open()
-            others = [text for split in collection.splits() for text in collection.queries(split).texts]
-            sieve.keep(f"a query of {collection.name}", unlike(sieve.of(texts), others))
+        free = self._apart(lists, sieve)
         if self.retriever is not None and self.rank is not None:
             ranks = _ranks(lists.take(sieve.places), self.retriever, self.rank)
             sieve.keep(f"not among the first {self.rank}", found_within(ranks, self.rank))
         if self.keep.scored:
             sieve.keep(*self.keep.by_score(_scores(lists.take(sieve.places))))
             lists = replace(lists, targets=None)
-        left = lists.take(sieve.finish())
+        places = sieve.finish()
+        left = lists.take(places).where(free[np.isin(lists.query, places)], "passages that the evaluation judges")
         return left.counting({f"queries {what}": count for what, count in sieve.dropped.items()})
+
+    def _apart(self, lists: Lists, sieve: Sieve) -> np.ndarray:
+        """bool [listed], what the evaluation does not judge; its queries and those of a passage that it judges go."""
+        if self.evaluation is None:
+            return np.ones(len(lists.rows), bool)
+        collection = self.evaluation.open()
+        others = [text for split in collection.splits() for text in collection.queries(split).texts]
+        sieve.keep(f"a query of {collection.name}", unlike(sieve.of(lists.queries.texts), others))
+        free = unjudged(lists.passages, lists.rows, collection)
+        lost = np.isin(sieve.places, lists.query[~free & (lists.labels > 0)])
+        sieve.keep(f"with a relevant passage that {collection.name} judges", ~lost)
+        return free
 
     def _rows(self, lists: Lists) -> list[np.ndarray]:
         return np.split(lists.rows, lists.offsets[1:-1])
@@ -72,8 +84,7 @@ def _ranks(lists: Lists, retriever: Retriever, depth: int) -> np.ndarray:
         raise ValueError("a retriever searches one corpus, and these lists are over several: filter each source alone")
     if not len(lists):
         return np.zeros(0, np.int64)
-    retriever.open(corpus, cache_folder())
-    found = retriever.retrieve(lists.queries, depth).rows
+    found = retrieved(retriever, corpus, lists.queries, depth).rows
     hit = np.zeros(found.shape, bool)
     for query, row in zip(lists.query[lists.labels > 0], lists.rows[lists.labels > 0], strict=True):
         hit[query] |= found[query] == row

@@ -70,6 +70,24 @@ def test_queries_of_the_evaluation_and_short_ones_are_left_out(dataset, tmp_path
     assert list(Filtered(Judged(dataset), Keep(min_words=2)).lists().queries.ids) == ["e"]
 
 
+def test_passages_that_the_evaluation_judges_are_left_out_with_the_queries_they_answer(dataset, tmp_path):
+    said = {"d2": "Comet, comet otter!", "d4": "a lute"}  # the words of d2 with another id; d4 is something else here
+    documents = [(f"e{name}" if name == "d2" else name, "", said.get(name, text)) for name, _, text in DOCUMENTS]
+    write_collection(tmp_path / "e", documents[1:], {"x": "volcanoes"}, {"dl19": {"x": {"ed2": 0, "d4": 1}}})
+    lists = Filtered(Judged(dataset), evaluation=Folder(str(tmp_path / "e"))).lists()
+    assert list(lists.queries.ids) == ["a", "c"]  # d3 says the same in both, so d4 is the same document
+    assert lists.counts["queries with a relevant passage that e judges"] == 3
+
+
+def test_judged_passages_that_are_not_relevant_leave_only_the_list(tmp_path):
+    judged = {"a": {"d1": 1, "d3": 0}, "b": {"d2": 1, "d4": 0}}
+    write_collection(tmp_path / "c", DOCUMENTS, {"a": "comet", "b": "otter"}, {"train": judged})
+    write_collection(tmp_path / "e", DOCUMENTS, {"x": "teapots"}, {"dl19": {"x": {"d3": 2}}})
+    lists = Filtered(Judged(Folder(str(tmp_path / "c"))), evaluation=Folder(str(tmp_path / "e"))).lists()
+    assert list(lists.queries.ids) == ["a", "b"] and np.diff(lists.offsets).tolist() == [1, 2]
+    assert lists.counts["passages that the evaluation judges"] == 1
+
+
 def test_where_no_query_is_left_the_error_says_what_dropped_how_many(dataset):
     with pytest.raises(ValueError, match=r"no query of 6 is left \(6 shorter than 3 words\)"):
         Filtered(Judged(dataset), Keep(min_words=3), retriever=BM25(), rank=2).lists()
