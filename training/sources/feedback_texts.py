@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from retrieval.composed import found, refuse_lack
+from retrieval.composed import refuse_lack
 from retrieval.lists import Lists
 from retrieval.locate import cache_folder
 from retrieval.protocols import Dataset, FeedbackSource, Reformulator, Source
+from training.retrieved import retrieved
 
 __all__ = ["FeedbackTexts"]
 
@@ -47,7 +48,7 @@ class FeedbackTexts:
         """The lists of the source. Raises ValueError where the retriever shows no texts of its documents."""
         lists, collection = self.source.lists(), self.dataset.open()
         self.retriever.open(collection.corpus, cache_folder())
-        run = found(self.retriever, lists.queries, self.depth, collection.corpus)
+        run = retrieved(self.retriever, collection.corpus, lists.queries, self.depth, opened=True)
         own, feedback = self.retriever.feedback(lists.queries, run)
         refuse_lack(self.model, feedback, self.retriever)
         queries = replace(lists.queries, texts=self.model.texts(own, feedback))

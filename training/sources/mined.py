@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,21 +9,16 @@ from pathlib import Path
 import numpy as np
 
 from retrieval.collection import Collection
-from retrieval.composed import settings
-from retrieval.files import digest
 from retrieval.ids import DocIds
 from retrieval.lists import Joined, Lists, joined
-from retrieval.locate import cache_folder
-from retrieval.order import PAD
 from retrieval.protocols import Dataset, Reranker, Retriever, Source
-from retrieval.run_file import read_run, write_run
+from retrieval.run_file import read_run
 from retrieval.types import Queries, Run
 from training.mining import Mining, mine, with_negatives
 from training.negatives_file import read_negatives
+from training.retrieved import retrieved
 
 __all__ = ["Mined"]
-
-CHUNK = 4096  # queries that are retrieved at a time: what a kill may cost
 
 
 class Mined:
@@ -46,7 +40,7 @@ class Mined:
     ):
         """One of `retriever`, `run` and `negatives` is given; `mining` and `reranker` choose among what these find.
 
-        Of `negatives`, which were chosen before, `mining` gives the label only.
+        Of `negatives`, which were chosen before, `mining` gives the label only, and a reranker has no part in them.
         """
         given = [
             name
@@ -55,6 +49,11 @@ class Mined:
         ]
         if len(given) != 1:
             raise ValueError(f"one of retriever, run and negatives is to be given, not {' and '.join(given) or 'none'}")
+        if negatives is not None and (reranker is not None or mining.reranker_above is not None):
+            raise ValueError(
+                "negatives were chosen when they were mined: give the reranker and reranker_above to retrieval.mine, "
+                "or a retriever or run instead of negatives"
+            )
         self.source, self.dataset, self.mining, self.reranker = source, dataset, mining, reranker
         self.retriever, self.run, self.negatives = retriever, run, negatives
 
@@ -87,47 +86,13 @@ class Mined:
     def found(self, queries: Queries) -> Run:
         """The run that is mined for these queries. Raises ValueError where a file lacks some of them."""
         if self.retriever is not None:
-            return retrieved(self.retriever, self._collection, queries, self.mining.last_rank)
+            held = self._collection
+            return retrieved(self.retriever, held.corpus, queries, self.mining.last_rank, held.excludes_self)
         return _aligned(Path(str(self.run)), queries.ids, self._collection.corpus.ids)
 
     @property
     def _collection(self) -> Collection:
         return self.dataset.open()
-
-
-def retrieved(retriever: Retriever, collection: Collection, queries: Queries, depth: int) -> Run:
-    """What a retriever finds for queries, kept in the cache chunk by chunk; killed, it goes on where it stopped."""
-    corpus = collection.corpus
-    asked = hashlib.sha256("\0".join([*queries.ids, *queries.texts]).encode()).hexdigest()
-    made = [settings(retriever), corpus.fingerprint, collection.excludes_self, depth, CHUNK, asked]
-    folder, opened, parts = cache_folder() / "runs" / digest(made), False, []
-    for start in range(0, len(queries), CHUNK):
-        part = queries.take(range(start, min(start + CHUNK, len(queries))))
-        path = folder / f"queries-{start:08d}.parquet"
-        if not path.is_file():
-            if not opened:
-                retriever.open(corpus, cache_folder())
-                opened = True
-            write_run(_searched(retriever, collection, part, depth), path)
-        parts.append(read_run(path, part.ids, corpus.ids))
-    return _together(queries.ids, corpus.ids, parts)
-
-
-def _searched(retriever: Retriever, collection: Collection, queries: Queries, depth: int) -> Run:
-    if not collection.excludes_self:
-        return retriever.retrieve(queries, depth)
-    return retriever.retrieve(queries, depth + 1).without_self_hits().top(depth)
-
-
-def _together(query_ids: Sequence[str], docs: DocIds, parts: Sequence[Run]) -> Run:
-    """Runs of some queries each as one of all."""
-    shape = (len(query_ids), max((part.rows.shape[1] for part in parts), default=0))
-    rows, scores, at = np.full(shape, PAD, np.int32), np.full(shape, -np.inf, np.float32), 0
-    for part in parts:
-        here = np.s_[at : at + len(part.rows), : part.rows.shape[1]]
-        rows[here], scores[here] = part.rows, part.scores
-        at += len(part.rows)
-    return Run(query_ids, docs, rows, scores)
 
 
 def _aligned(path: Path, query_ids: Sequence[str], docs: DocIds) -> Run:
