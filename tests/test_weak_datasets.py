@@ -17,6 +17,7 @@ from training.filters import Keep
 from training.sources.filtered import Filtered
 from training.sources.judged import Judged
 from training.sources.scored import Scored
+from training.synthesis.weak_queries import pool
 
 DOCUMENTS = [("d1", "a title", "comet"), ("d2", "", "otter"), ("d3", "", "")]
 
@@ -89,10 +90,23 @@ def test_a_query_id_or_a_split_that_is_there_and_a_file_that_is_not_are_refused(
 
 @pytest.mark.parametrize(
     ("pairs", "kept", "first"),
-    [(100, 4769, "what is leicester ma"), (500, 4807, "what is the local news for leicester ma")],
+    [
+        (100, 4767, "what is leicester ma"),
+        (500, 4805, "what is the local news for leicester ma"),
+        (1000, 4745, None),
+    ],
 )
 def test_weak_queries_of_sptar(data, pairs, kept, first):
     dataset = WithQueries(Folder("sptar-msmarco"), f"weak/queries_{pairs}.jsonl", f"weak/qrels_{pairs}.tsv")
-    queries = dataset.open().queries("weak")
-    assert len(queries) == 5000 and queries.texts[0] == first and max(len(one.split()) for one in queries.texts) <= 50
-    assert len(Filtered(Judged(dataset, "weak"), retriever=BM25(), rank=30).lists()) == kept
+    queries, weak, evaluation = dataset.open().queries("weak"), Judged(dataset, "weak"), Folder("trec-dl-pool")
+    assert len(queries) == 5000 and first in (None, queries.texts[0])
+    assert max(len(one.split()) for one in queries.texts) <= 50
+    assert len(Filtered(weak, evaluation=evaluation).lists()) == 4998  # two are for passages that DL20 judges
+    assert len(Filtered(weak, retriever=BM25(), rank=30, evaluation=evaluation).lists()) == kept
+
+
+def test_the_pool_of_sptar_has_no_passage_that_either_collection_judges(data):
+    msmarco, dl = Folder("sptar-msmarco").open(), Folder("trec-dl-pool").open()
+    rows, counts = pool(msmarco, None, False, 0, dl)
+    assert counts["documents"] == len(rows) == 4998
+    assert counts["judged documents left out"] == 2249 and counts["documents judged elsewhere left out"] == 2

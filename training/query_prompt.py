@@ -64,7 +64,7 @@ class QueryPrompt:
         """The example pairs. Raises ValueError where there are fewer than `shots`."""
         ours = None if self.style == "pairs" else prompt_file("training.synthesis", "weak-examples", None)
         path = self.examples or (ours and ours.with_suffix(".jsonl"))
-        found = read_pairs(path) if path else []
+        found = read_pairs(path, "{worse}" in self._parts[1]) if path else []
         if self.shots is not None and len(found) < self.shots:
             raise ValueError(f"{path or 'the prompt'} has {len(found)} examples, and shots is {self.shots}")
         return found[: self.shots]
@@ -91,14 +91,16 @@ class QueryPrompt:
         return read.get("instruction", ""), pair
 
     def _filled(self, pair: str, number: int, one: Pair) -> str:
+        if "{worse}" in pair and not one.worse.strip():
+            raise ValueError(f"the prompt {self.style} shows a worse query beside {one.query!r}, which has none")
         values: Mapping[str, object] = one._asdict() | {"number": number}
         values = {**values, "document": cut_words(one.document, self.words)[0]}
         return PLACE.sub(lambda place: str(values[place[1]]), pair)
 
 
-def read_pairs(path: Path) -> list[Pair]:
-    """The pairs of a JSON lines file. Raises ValueError that names the line that is none."""
-    return [_pair(line, f"{path}:{number}") for number, line in lines(Path(path))]
+def read_pairs(path: Path, worse: bool = False) -> list[Pair]:
+    """The pairs of a JSON lines file. Raises ValueError that names the line that is none, or lacks a `worse` query."""
+    return [_pair(line, f"{path}:{number}", worse) for number, line in lines(Path(path))]
 
 
 def write_pairs(pairs: Sequence[Pair], path: Path) -> None:
@@ -107,13 +109,13 @@ def write_pairs(pairs: Sequence[Pair], path: Path) -> None:
         part.write_text("".join(json.dumps(one._asdict(), ensure_ascii=False) + "\n" for one in pairs), "utf-8")
 
 
-def _pair(line: bytes, where: str) -> Pair:
+def _pair(line: bytes, where: str, worse: bool) -> Pair:
     try:
         one = Pair(**json.loads(line))
     except (ValueError, TypeError):
         one = Pair("", "")
-    if not all(isinstance(text, str) for text in one) or not (one.query.strip() and one.document.strip()):
-        raise ValueError(
-            f'{where}: each line is {{"query": ..., "document": ...}}, and "worse" where a prompt shows one'
-        )
+    needed = one if worse else one[:2]
+    if not all(isinstance(text, str) for text in one) or not all(text.strip() for text in needed):
+        shown = "as this prompt does" if worse else "where a prompt shows one"
+        raise ValueError(f'{where}: each line is {{"query": ..., "document": ...}}, and "worse" {shown}')
     return one

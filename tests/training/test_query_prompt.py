@@ -36,6 +36,16 @@ def test_a_line_that_is_no_pair_is_named(tmp_path, line):
         read_pairs(tmp_path / "pairs.jsonl")
 
 
+def test_a_pair_without_the_worse_query_that_a_prompt_shows_is_named(tmp_path):
+    pairs = [Pair("q", "d", "w"), Pair("query", "d")]
+    write_pairs(pairs, tmp_path / "pairs.jsonl")
+    with pytest.raises(ValueError, match=r'pairs.jsonl:2: each line is .* "worse" as this prompt does'):
+        QueryPrompt("good-bad", examples=tmp_path / "pairs.jsonl").text("a")
+    with pytest.raises(ValueError, match="good-bad shows a worse query beside 'query', which has none"):
+        QueryPrompt("good-bad").text("a", pairs)
+    assert QueryPrompt("inpars", examples=tmp_path / "pairs.jsonl").shown == pairs
+
+
 @pytest.mark.parametrize(
     "pair", ["{document}", "{query} {document}", "{document} {query} {other}", "{worse}{document}{query}"]
 )

@@ -13,9 +13,10 @@ import numpy as np
 from retrieval.asking import Asker, answer_of
 from retrieval.collection import Collection
 from retrieval.corpus import Document
-from retrieval.protocols import Generator
+from retrieval.protocols import Dataset, Generator
 from retrieval.sampling import Request, Sampling
 from retrieval.types import Generation
+from training.contamination import unjudged
 from training.filters import Keep, Sieve, long_enough, once, unlike
 from training.query_prompt import QueryPrompt
 from training.synthesis._folder import Made, written
@@ -26,6 +27,7 @@ FIRST_ID = 2_000_000  # of the new queries: that of the first answer, dropped or
 TRIES = 3  # while an answer is empty, where another try can be another answer
 SEPARATORS = ".,?"
 TOGETHER = 1024  # answers asked for at once: what is in memory
+READ = ("corpus", "qrels", "queries.jsonl")  # of a collection, what queries depend on
 
 
 class WeakQueries:
@@ -48,10 +50,14 @@ class WeakQueries:
         keep: Keep = Keep(),
         seed: int = 0,
         fallback: Literal["drop"] | None = None,
+        evaluation: Dataset | None = None,
+        splits: list[str] | None = None,
     ):
         """`documents` is how many are drawn with `seed` of those without a judgement in any split; None is all.
 
-        `judged` lets the judged ones in as well: doc2query and GPL ask about the collection that they search.
+        `judged` lets the judged ones in as well: doc2query and GPL ask about the collection that they search. What is
+        trained on the queries may be tested on another collection: none is asked about that `evaluation` judges, and
+        none of its queries is kept, nor one of the collection itself but those of `splits`, by default train alone.
         `keep.best` and the like go by the mean log-probability of a query's tokens. A generation that failed raises
         ValueError unless `fallback` is drop.
         """
@@ -63,17 +69,19 @@ class WeakQueries:
             raise ValueError(f'fallback is "drop" or None, not {fallback!r}')
         self.prompt, self.documents, self.per_document, self.judged = prompt, documents, per_document, judged
         self.keep, self.seed, self.fallback = keep, seed, fallback
+        self.evaluation, self.splits = evaluation, splits
         self.sampling = replace(sampling, logprobs=True) if keep.scored else sampling
         self.asker = Asker(generator, self.sampling, fallback)
 
     def synthesize(self, collection: Collection, folder: Path) -> Mapping[str, int]:
         """Write the corpus, the queries and their documents. Raises ValueError where no query is left, and why."""
-        data = {what: about for what, about in collection.provenance().items() if what in ("corpus", "qrels")}
+        _refuse_unknown(collection, self.splits)
+        data = {**_read(collection), "evaluation": self.evaluation and _read(self.evaluation.open())}
         return written(folder, {**data, **self._about()}, partial(self._made, collection))
 
     def _made(self, collection: Collection, made: Made) -> Iterator[Document]:
         """The documents, once the queries are there."""
-        rows, counts = pool(collection, self.documents, self.judged, self.seed)
+        rows, counts = pool(collection, self.documents, self.judged, self.seed, self._evaluation)
         answers = self._answers(collection, rows)
         texts = [clean(_text(one)) for one in answers]
         kept, dropped = self._kept(collection, answers, texts)
@@ -92,7 +100,12 @@ class WeakQueries:
 
     def _about(self) -> dict[str, Any]:
         about = {"documents": self.documents, "per document": self.per_document, "judged": self.judged}
-        return {**about, "seed": self.seed, "keep": asdict(self.keep), **self.prompt.about(), **self.asker.about()}
+        about |= {"splits": self.splits, "seed": self.seed, "keep": asdict(self.keep)}
+        return {**about, **self.prompt.about(), "asked": self.asker.about()}
+
+    @property
+    def _evaluation(self) -> Collection | None:
+        return None if self.evaluation is None else self.evaluation.open()
 
     def _answers(self, collection: Collection, rows: np.ndarray) -> list[Generation]:
         """The answers of all documents, those of one beside each other; every one is in the store once it is there."""
@@ -120,6 +133,9 @@ class WeakQueries:
         if failed and self.fallback is None:
             name = type(self.asker.generator).__name__
             raise ValueError(f"{name} failed ({failed}); lower prompt.words, or fallback: drop leaves such queries out")
+        if self.keep.scored and any(one.failure is None and one.logprobs is None for one in answers):
+            name = type(self.asker.generator).__name__
+            raise ValueError(f"{name} gives no log-probabilities, by which keep goes: take another, or leave out keep")
         return answers
 
     def _request(self, text: str, sample: int) -> Request:
@@ -136,8 +152,10 @@ class WeakQueries:
         sieve.keep(f"shorter than {self.keep.min_words} words", long_enough(sieve.of(texts), self.keep.min_words))
         pairs = [(place // self.per_document, text) for place, text in enumerate(texts)]
         sieve.keep("twice for a document", once(sieve.of(pairs)))
-        others = [text for split in collection.splits() if split != "train" for text in collection.queries(split).texts]
-        sieve.keep("a query of another split", unlike(sieve.of(texts), others))
+        own = ["train"] if self.splits is None else self.splits
+        sieve.keep("a query of another split", unlike(sieve.of(texts), _queries(collection, own)))
+        if self._evaluation is not None:
+            sieve.keep(f"a query of {self._evaluation.name}", unlike(sieve.of(texts), _queries(self._evaluation)))
         if self.keep.scored:
             sieve.keep(*self.keep.by_score(np.array([_likelihood(one) for one in sieve.of(answers)])))
         return sieve.finish(), sieve.dropped
@@ -150,23 +168,41 @@ class WeakQueries:
             )
 
 
-def pool(collection: Collection, count: int | None, judged: bool, seed: int) -> tuple[np.ndarray, dict[str, int]]:
+def pool(
+    collection: Collection, count: int | None, judged: bool, seed: int, evaluation: Collection | None = None
+) -> tuple[np.ndarray, dict[str, int]]:
     """Rows, ascending, of documents to ask about, and how many were left out. Raises ValueError where none is left.
 
-    Documents without text are never asked about, and of those that some split judges none unless `judged`.
+    Documents without text are never asked about, nor those that `evaluation` judges, and of those that some split
+    judges, or that say the same as one of these, none unless `judged`.
     """
-    corpus, barred = collection.corpus, np.zeros(len(collection.corpus), bool)
-    if not judged:
-        for split in collection.splits():
-            rows = corpus.ids.rows(collection.qrels(split).doc_ids)
-            barred[rows[rows >= 0]] = True
-    empty = np.array([not (one.title.strip() or one.text.strip()) for one in corpus], bool) & ~barred
-    free = np.flatnonzero(~barred & ~empty)
-    counts = {"judged documents left out": int(barred.sum()), "empty documents": int(empty.sum())}
+    corpus, counts = collection.corpus, {}
+    free, rows = np.ones(len(corpus), bool), np.arange(len(corpus))
+    for by, what in ((None if judged else collection, "judged documents"), (evaluation, "documents judged elsewhere")):
+        if by is not None:
+            left = free & unjudged(corpus, rows, by)
+            counts[f"{what} left out"] = int(free.sum() - left.sum())
+            free = left
+    empty = np.array([not (one.title.strip() or one.text.strip()) for one in corpus], bool) & free
+    free, counts["empty documents"] = np.flatnonzero(free & ~empty), int(empty.sum())
     if not len(free):
         raise ValueError(f"{collection.name} has no document to ask about ({counts}): judged: true lets judged ones in")
     chosen = free if count is None else np.sort(np.random.default_rng(seed).permutation(free)[:count])
     return chosen, {"documents": len(chosen), **counts}
+
+
+def _queries(collection: Collection, but: Sequence[str] = ()) -> list[str]:
+    """The queries of all splits but these."""
+    return [text for split in collection.splits() if split not in but for text in collection.queries(split).texts]
+
+
+def _read(collection: Collection) -> dict[str, Any]:
+    return {what: about for what, about in collection.provenance().items() if what in READ}
+
+
+def _refuse_unknown(collection: Collection, splits: Sequence[str] | None) -> None:
+    for split in splits or ():
+        collection.qrels(split)  # which names those that there are
 
 
 def clean(answer: str) -> str:

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from retrieval.collection import Collection, write_collection
+from retrieval.datasets.folder import Folder
 from retrieval.generators.transformers import Transformers
 from retrieval.sampling import Sampling
 from retrieval.types import Generation
@@ -135,6 +136,58 @@ def test_the_likeliest_are_kept_by_the_mean_log_probability_of_their_tokens(coll
     assert list(texts.values()) == ["comet 2 now", "comet 3 now"] and counts["dropped: not among the 2 best"] == 4
 
 
+def test_scores_without_log_probabilities_to_go_by_are_refused_and_failures_need_none(collection, tmp_path):
+    def say(number, sample):
+        return Generation(f"comet {number}", 1, 2, "stop") if number == 5 else Generation("", 1, failure="too long")
+
+    weak = WeakQueries(Model(say), keep=Keep(best=2), fallback="drop")
+    with pytest.raises(ValueError, match="Model gives no log-probabilities, by which keep goes"):
+        weak.synthesize(collection, tmp_path / "out")
+    written(WeakQueries(Model(say), fallback="drop"), collection, tmp_path / "unscored")
+
+
+def test_the_seed_of_the_draw_and_that_of_sampling_are_two(collection, tmp_path):
+    weak = WeakQueries(Model(), sampling=Sampling(8, 0.7, seed=5), documents=3, seed=1)
+    weak.synthesize(collection, tmp_path / "out")
+    about = json.loads((tmp_path / "out" / "synthesis.json").read_text())["made of"]
+    assert about["seed"] == 1 and about["asked"]["seed"] == 5
+    with pytest.raises(ValueError, match="made of something else .seed is 1 there, 2 here"):
+        WeakQueries(Model(), sampling=Sampling(8, 0.7, seed=5), documents=3, seed=2).synthesize(
+            collection, tmp_path / "out"
+        )
+
+
+def test_nothing_that_the_evaluation_judges_is_asked_about_and_none_of_its_queries_kept(collection, tmp_path):
+    documents = [("e", "", "Old comet, number 4."), ("d6", "", "old comet number 6")]
+    write_collection(tmp_path / "e", documents, {"x": "Comet 3 0"}, {"dl19": {"x": {"e": 0}}, "dl20": {"x": {"d6": 2}}})
+    model = Model()
+    weak = WeakQueries(model, evaluation=Folder(str(tmp_path / "e")))
+    texts, _, counts = written(weak, collection, tmp_path / "out")
+    assert sorted(one.prompt.split("number ")[1][0] for one in model.asked) == ["2", "3", "5", "7"]
+    assert sorted(texts.values()) == ["comet 2 0", "comet 7 0"]
+    assert counts["documents judged elsewhere left out"] == 2 and counts["dropped: a query of e"] == 1
+    with pytest.raises(ValueError, match="made of something else .evaluation"):
+        WeakQueries(model).synthesize(collection, tmp_path / "out")
+
+
+def test_queries_of_the_splits_named_may_come_again_and_a_split_that_is_none_is_refused(collection, tmp_path):
+    texts, _, counts = written(WeakQueries(Model(), splits=["test"]), collection, tmp_path / "out")
+    assert "comet 5 0" in texts.values() and counts["dropped: a query of another split"] == 0
+    model = Model(lambda number, sample: "old news" if number == 2 else f"comet {number} {sample}", contract=False)
+    _, _, counts = written(WeakQueries(model, splits=[]), collection, tmp_path / "none")
+    assert counts["dropped: a query of another split"] == 2
+    with pytest.raises(ValueError, match="has no split 'tarin'"):
+        WeakQueries(Model(), splits=["tarin"]).synthesize(collection, tmp_path / "wrong")
+
+
+def test_other_queries_in_the_collection_are_another_set(collection, tmp_path):
+    WeakQueries(Model()).synthesize(collection, tmp_path / "out")
+    path = collection.folder / "queries.jsonl"
+    path.write_text(path.read_text().replace("comet 5 0", "comet 6 0"))
+    with pytest.raises(ValueError, match="made of something else .queries.jsonl"):
+        WeakQueries(Model()).synthesize(Collection(collection.folder), tmp_path / "out")
+
+
 def test_an_empty_set_says_which_filter_dropped_how_many(collection, tmp_path):
     with pytest.raises(ValueError, match=r"no query of 6 is left \(6 shorter than 4 words\)"):
         WeakQueries(Model(), keep=Keep(min_words=4)).synthesize(collection, tmp_path / "out")
@@ -157,7 +210,7 @@ def test_a_chat_model_is_asked_in_a_turn(collection, tmp_path):
     WeakQueries(model, QueryPrompt("inpars", chat=True)).synthesize(collection, tmp_path / "out")
     assert model.asked[0].messages[0]["content"].endswith("Text 4: old comet number 2\nSearch query 4:")
     about = json.loads((tmp_path / "out" / "synthesis.json").read_text())["made of"]
-    assert about["prompt"] == "inpars" and about["generator"] == {"model": "toy"}
+    assert about["prompt"] == "inpars" and about["asked"]["generator"] == {"model": "toy"}
 
 
 def test_query_ids_of_the_collection_itself_are_refused(tmp_path):
