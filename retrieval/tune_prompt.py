@@ -1,6 +1,7 @@
 """Tune a soft prompt that makes a language model write queries: `python -m retrieval.tune_prompt configs/x.yaml`.
 
-`retrieval.synthesize` then asks the model with it. Killed and started again, it goes on after the last whole epoch.
+`retrieval.synthesize` then asks the model with it. Killed and started again, it goes on after the last group of
+examples that was tried, or the last whole epoch.
 """
 
 from __future__ import annotations
@@ -49,14 +50,14 @@ def tune_prompt(
     train, held_out = _pairs(dataset.open(), split, evaluation, queries, evaluation_queries, seed)
     found: dict[str, Any] = {"pairs": len(train), "evaluation pairs": len(held_out)}
     if shown == "random":
-        write_pairs(train, out / "examples.jsonl")
-        items = _drawn(train, held_out, examples, soft_prompt, seed)
+        used, items = train, _drawn(train, held_out, examples, soft_prompt, seed)
     else:
-        group, losses = _chosen(train, held_out, examples, groups, soft_prompt, seed)
-        found["losses of groups"] = losses
-        write_pairs(group, out / "examples.jsonl")
-        items = _after(group, train, held_out, soft_prompt)
-    return _reported(found, soft_prompt.tune(*items, out), out)
+        kept = out / "groups.json"
+        used, found["losses of groups"] = _chosen(train, held_out, examples, groups, soft_prompt, seed, kept)
+        items = _after(used, train, held_out, soft_prompt)
+    epochs = soft_prompt.tune(*items, out)
+    write_pairs(used, out / "examples.jsonl")  # last: a folder of another tuning keeps its own
+    return _reported(found, epochs, out)
 
 
 def _reported(found: dict[str, Any], epochs: list[dict[str, Any]], out: Path) -> dict[str, Any]:
@@ -123,9 +124,9 @@ def _drawn(
 
 
 def _chosen(
-    train: list[Pair], held_out: list[Pair], count: int, groups: int, soft_prompt: SoftPrompt, seed: int
+    train: list[Pair], held_out: list[Pair], count: int, groups: int, soft_prompt: SoftPrompt, seed: int, kept: Path
 ) -> tuple[list[Pair], list[float]]:
-    """The example pairs, and the loss of each group that was tried."""
+    """The example pairs, and the loss of each group that was tried, kept in a file as it comes."""
     from training.softprompt import choose, same_examples
 
     if len(train) <= count:
@@ -136,7 +137,7 @@ def _chosen(
     drawn = [[train[place] for place in rng.permutation(len(train))[:count].tolist()] for _ in range(groups)]
     if groups == 1:
         return drawn[0], []
-    return choose(drawn, lambda group: soft_prompt.loss(same_examples(held_out, group, soft_prompt.prompt)))
+    return choose(drawn, lambda group: soft_prompt.loss(same_examples(held_out, group, soft_prompt.prompt), kept))
 
 
 def _after(

@@ -11,7 +11,7 @@ from retrieval.sampling import Sampling
 from retrieval.tune_prompt import tune_prompt
 from training.filters import Keep
 from training.query_prompt import QueryPrompt, read_pairs
-from training.softprompt import SoftPrompt, Steps
+from training.softprompt import Frozen, SoftPrompt, Steps
 from training.synthesis.weak_queries import WeakQueries
 
 DOCUMENTS = [(f"d{n}", "", f"The old comet number {n} was seen above Mars") for n in range(12)]
@@ -65,6 +65,36 @@ def test_the_model_writes_queries_with_the_prompt(dataset, tiny_chat, tmp_path):
     counts = weak.synthesize(dataset.open(), tmp_path / "weak")
     assert counts["documents"] == 1 and counts["judged documents left out"] == 11  # d10 alone is not judged
     assert list(Collection(tmp_path / "weak").qrels("train").to_dict().values()) == [{"d10": 1}]
+
+
+def test_a_folder_of_another_tuning_keeps_its_examples(dataset, tiny_chat, tmp_path):
+    out = tmp_path / "out"
+    tune_prompt(dataset, soft_prompt(tiny_chat), queries=4, evaluation_queries=2, out=out)
+    before = (out / "examples.jsonl").read_bytes()
+    with pytest.raises(ValueError, match="of another tuning"):
+        tune_prompt(dataset, soft_prompt(tiny_chat), queries=4, evaluation_queries=2, shown="random", out=out)
+    assert (out / "examples.jsonl").read_bytes() == before
+
+
+def test_started_again_it_tries_only_the_groups_that_it_has_not_tried(dataset, tiny_chat, tmp_path, monkeypatch):
+    mean, asked, out = Frozen.mean, [], tmp_path / "out"
+
+    def counted(self, items, *rest):
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        asked.append(items)
+        return mean(self, items, *rest)
+
+    monkeypatch.setattr(Frozen, "mean", counted)
+    more = {"queries": 4, "evaluation_queries": 2, "groups": 3, "out": out}
+    with pytest.raises(KeyboardInterrupt):
+        tune_prompt(dataset, soft_prompt(tiny_chat), **more)
+    again = []
+    monkeypatch.setattr(Frozen, "mean", lambda self, items, *rest: again.append(items) or mean(self, items, *rest))
+    found = tune_prompt(dataset, soft_prompt(tiny_chat), **more)
+    assert len(again) == 3  # the last group, the start and one epoch
+    tune_prompt(dataset, soft_prompt(tiny_chat), **more)
+    assert len(again) == 3 and len(found["losses of groups"]) == 3
 
 
 def test_what_leaves_nothing_to_train_or_evaluate_on_is_refused(dataset, tiny_chat, tmp_path):

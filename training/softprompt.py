@@ -83,9 +83,9 @@ class Frozen:
 
     @torch.no_grad()
     def mean(self, items: Sequence[Item], soft: Tensor | None = None, batch_size: int = 1) -> float:
-        """The mean of the losses of these items, each counting the same."""
+        """The mean of the losses of these items, each counting the same. Raises ValueError for one not finite."""
         parts = [items[start : start + batch_size] for start in range(0, len(items), batch_size)]
-        return math.fsum(one for part in parts for one in self.losses(part, soft).tolist()) / len(items)
+        return math.fsum(one for part in parts for one in _finite(part, self.losses(part, soft))) / len(items)
 
     def embedded(self, text: str, tokens: int) -> Tensor:
         """float32 [tokens, width], the embeddings of the tokens of a text, repeated and cut."""
@@ -129,9 +129,14 @@ class Frozen:
         return list(self._tokenizer(text, add_special_tokens=False, verbose=False).input_ids)
 
     def _coded(self, item: Item, virtual: int) -> tuple[list[int], list[int]]:
-        """Tokens of the text, with those that begin one, and of the query, which has no such tokens, with its end."""
-        text = list(self._tokenizer(item[0], verbose=False).input_ids)
-        query = [*self._ids(f" {item[1]}"), self._end]
+        """Tokens of the text, with those that begin one, and of the query, which has no such tokens, with its end.
+
+        The query's are those that follow the text's where both are one text, as in examples: SentencePiece begins a
+        text of its own with a blank more. Where the text ends otherwise then, the query is one of its own.
+        """
+        text, both = (list(self._tokenizer(one, verbose=False).input_ids) for one in (item[0], f"{item[0]} {item[1]}"))
+        after = both[len(text) :] if both[: len(text)] == text else self._ids(f" {item[1]}")
+        query = [*after, self._end]
         room = getattr(self.net.config.get_text_config(), "max_position_embeddings", None)
         length = virtual + len(text) + len(query)
         if room and length > room:
@@ -167,19 +172,29 @@ class SoftPrompt:
         self.tokens, self.instruction, self.prompt, self.steps = tokens, instruction, prompt, steps
         self.frozen = Frozen(model, Running(dtype, None, device), revision)
 
-    def loss(self, items: Sequence[Item]) -> float:
-        """The mean loss of these items before any tuning."""
-        return self.frozen.mean(items, self.frozen.embedded(self.instruction, self.tokens), self.steps.batch_size)
+    def loss(self, items: Sequence[Item], kept: Path | None = None) -> float:
+        """The mean loss of these items before any tuning; in the JSON file `kept` it is found again."""
+        known = json.loads(kept.read_text(encoding="utf-8")) if kept is not None and kept.is_file() else {}
+        key = digest(self._about([], items))
+        if key not in known:
+            start = self.frozen.embedded(self.instruction, self.tokens)
+            known[key] = self.frozen.mean(items, start, self.steps.batch_size)
+            if kept is not None:
+                _write_json(known, kept)
+        return known[key]
 
     def tune(self, train: Sequence[Item], evaluation: Sequence[Item], folder: Path) -> list[dict[str, Any]]:
         """Write the prompt with the lowest evaluation loss to FOLDER/prompt; the losses of each epoch, 0 the start.
 
         Killed and started again, it goes on after the last whole epoch to the same bytes. Raises ValueError where the
-        folder is of other pairs or settings, and for a loss that is NaN.
+        folder is of other pairs or settings, and for a loss that is not finite.
         """
         if not train or not evaluation:
             raise ValueError(f"{len(train)} pairs to tune with and {len(evaluation)} to evaluate: give some of each")
         about = self._about(train, evaluation)
+        if (folder / "prompt").is_dir():
+            made = json.loads((folder / ABOUT).read_text(encoding="utf-8")) if (folder / ABOUT).is_file() else {}
+            _refuse_another(folder, made, about)
         state = self._state(folder / STATE, about, evaluation)
         epochs = tqdm(total=self.steps.epochs, initial=state.epoch, desc="epochs", leave=False)
         while state.epoch < self.steps.epochs and state.epoch - state.best_epoch <= self.steps.patience:
@@ -208,13 +223,9 @@ class SoftPrompt:
         total, losses = len(batches) * self.steps.epochs, []
         for number, batch in enumerate(batches, state.epoch * len(batches)):
             found = self.frozen.losses([train[place] for place in batch], state.prompt)
-            if not bool(torch.isfinite(found).all()):
-                queries = [train[place][1] for place in batch]
-                shown = f"the loss of {queries} is {found.tolist()}"
-                raise ValueError(f"{shown}: take dtype float32 or a lower learning_rate")
+            losses += _finite([train[place] for place in batch], found)
             found.mean().backward()
             state.step(self.steps.learning_rate * (1 - number / total))
-            losses += found.tolist()
         state.note(math.fsum(losses) / len(losses), math.nan)
 
     def _about(self, train: Sequence[Item], evaluation: Sequence[Item]) -> dict[str, Any]:
@@ -239,9 +250,7 @@ class SoftPrompt:
         worn: Any = get_peft_model(self.frozen.net, config)
         with torch.no_grad():
             worn.prompt_encoder["default"].embedding.weight.copy_(state.best)
-        with whole_file(folder.parent / ABOUT) as part:
-            text = json.dumps({**about, "best epoch": state.best_epoch, "losses": state.losses}, indent=2)
-            part.write_text(text + "\n", encoding="utf-8")
+        _write_json({**about, "best epoch": state.best_epoch, "losses": state.losses}, folder.parent / ABOUT)
         save_adapter(worn, folder, self.frozen.weights)
 
 
@@ -261,13 +270,7 @@ class _State:
         with safe_open(path, "pt", device=str(device)) as file:
             meta = json.loads(file.metadata()["state"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-        differing = next((key for key in about if meta["about"].get(key) != about[key]), None)
-        if differing is not None:
-            there = meta["about"].get(differing)
-            raise ValueError(
-                f"{path} is of another tuning ({differing}: {there!r} there, {about[differing]!r} here): "
-                "choose another folder, or delete it"
-            )
+        _refuse_another(path.parent, meta["about"], about)
         moments = (tensors["exp_avg"], tensors["exp_avg_sq"])
         return cls(tensors["prompt"], moments, tensors["best"], meta["steps"], meta["losses"])
 
@@ -303,11 +306,41 @@ class _State:
 
 
 def choose(groups: Sequence[Group], evaluate: Callable[[Group], float]) -> tuple[Group, list[float]]:
-    """The group with the lowest loss, the first of equal ones, and the losses of all."""
+    """The group with the lowest loss, the first of equal ones, and the losses of all.
+
+    Raises ValueError where there is no group, and for a loss that is not finite.
+    """
     if not groups:
         raise ValueError("there is no group of examples to choose from")
     losses = [evaluate(group) for group in tqdm(groups, "groups of examples", leave=False, disable=len(groups) < 2)]
+    odd = [number for number, loss in enumerate(losses, 1) if not math.isfinite(loss)]
+    if odd:
+        raise ValueError(f"the loss of group {odd[0]} of {len(losses)} is {losses[odd[0] - 1]}: take dtype float32")
     return groups[int(np.argmin(losses))], losses
+
+
+def _finite(items: Sequence[Item], losses: Tensor) -> list[float]:
+    """The losses of these items. Raises ValueError with their queries where one is not finite."""
+    found = losses.tolist()
+    if not all(map(math.isfinite, found)):
+        shown = f"the loss of {[query for _, query in items]} is {found}"
+        raise ValueError(f"{shown}: take dtype float32 or a lower learning_rate")
+    return found
+
+
+def _refuse_another(folder: Path, there: Mapping[str, Any], about: Mapping[str, Any]) -> None:
+    """Raises ValueError where what a folder was made of is not what is asked for."""
+    differing = next((key for key in about if there.get(key) != about[key]), None)
+    if differing is not None:
+        raise ValueError(
+            f"{folder} is of another tuning ({differing}: {there.get(differing)!r} there, {about[differing]!r} here): "
+            "choose another folder, or delete the whole of it"
+        )
+
+
+def _write_json(value: Mapping[str, Any], path: Path) -> None:
+    with whole_file(path) as part:
+        part.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
 
 def same_examples(pairs: Sequence[Pair], examples: Sequence[Pair], prompt: QueryPrompt) -> list[Item]:

@@ -168,6 +168,75 @@ def test_a_loss_that_is_no_number_stops_with_the_query(tiny_chat, tmp_path):
         soft.tune(ITEMS[:2], ITEMS[2:], tmp_path)
 
 
+def test_an_evaluation_loss_that_is_no_number_is_never_the_lowest(tiny_chat, tmp_path, monkeypatch):
+    losses = Frozen.losses
+
+    def broken(self, items, soft=None):
+        found = losses(self, items, soft)
+        after = soft is not None and not torch.equal(soft, self.embedded("otter comet", 5))
+        return found * torch.nan if after and items == ITEMS[2:] else found
+
+    monkeypatch.setattr(Frozen, "losses", broken)
+    with pytest.raises(ValueError, match=r"the loss of \['comet the kitchen'\] is \[nan\]"):
+        made(tiny_chat).tune(ITEMS[:2], ITEMS[2:], tmp_path)
+    assert not (tmp_path / "prompt").exists() and not (tmp_path / "tuning.safetensors").exists()
+
+
+@pytest.mark.parametrize("odd", [float("nan"), float("inf")])
+def test_a_group_whose_loss_is_not_finite_is_not_chosen_from(odd):
+    losses = {"a": 3.0, "b": odd}
+    with pytest.raises(ValueError, match=f"the loss of group 2 of 2 is {odd}"):
+        choose(list(losses), losses.__getitem__)
+
+
+def test_a_prompt_whose_tuning_file_is_gone_is_compared_all_the_same(tiny_chat, tuned, tmp_path):
+    folder = shutil.copytree(tuned[0], tmp_path / "copy")
+    (folder / "tuning.safetensors").unlink()
+    with pytest.raises(ValueError, match="copy is of another tuning .learning_rate: .*delete the whole of it"):
+        made(tiny_chat, learning_rate=0.5).tune(ITEMS[:2], ITEMS[2:], folder)
+    assert made(tiny_chat).tune(ITEMS[:2], ITEMS[2:], folder) == tuned[1]
+    (folder / "softprompt.json").unlink()
+    with pytest.raises(ValueError, match="of another tuning .base model: None there"):
+        made(tiny_chat).tune(ITEMS[:2], ITEMS[2:], folder)
+
+
+def test_a_loss_that_was_kept_is_not_computed_again_and_is_of_its_items_and_settings(tiny_chat, tmp_path, monkeypatch):
+    kept = tmp_path / "groups.json"
+    found = made(tiny_chat).loss(ITEMS, kept)
+    asked = []
+    monkeypatch.setattr(Frozen, "mean", lambda self, items, *_: asked.append(items) or 0.0)
+    assert made(tiny_chat).loss(ITEMS, kept) == found and not asked
+    made(tiny_chat).loss(ITEMS[:2], kept)
+    SoftPrompt(str(tiny_chat), 6, "otter comet", PROMPT, Steps(), "float32", "cpu").loss(ITEMS, kept)
+    assert asked == [ITEMS[:2], ITEMS] and len(json.loads(kept.read_text())) == 3
+
+
+def test_a_query_is_the_tokens_that_follow_the_text_where_a_tokenizer_begins_each_text_with_a_blank(tmp_path):
+    folder = with_leading_blanks(make_chat(tmp_path / "blanks"))
+    tokenizer, frozen = AutoTokenizer.from_pretrained(folder), Frozen(str(folder), Running("float32", None, "cpu"))
+    for item in (*ITEMS, ("Relevant query:", "otter"), ("ends with a blank ", "otter")):
+        text, query = frozen._coded(item, 0)
+        assert text == tokenizer(item[0]).input_ids and query[-1] == tokenizer.eos_token_id
+        assert text + query[:-1] == tokenizer(f"{item[0]} {item[1]}").input_ids
+
+
+def with_leading_blanks(folder):
+    """A model's folder with a tokenizer as SentencePiece's are: a text begins with a blank, and blanks are marked."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    trained = Tokenizer(models.BPE(unk_token="<unk>"))
+    trained.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    trained.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
+    words = sorted({word for text, query in ITEMS for word in f"{text} {query}".split()})
+    trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=["<s>", "</s>", "<unk>"], show_progress=False)
+    trained.train_from_iterator(words, trainer)
+    PreTrainedTokenizerFast(
+        tokenizer_object=trained, bos_token="<s>", eos_token="</s>", unk_token="<unk>"
+    ).save_pretrained(folder)
+    return folder
+
+
 def test_a_pair_longer_than_the_model_reads_is_refused(frozen):
     with pytest.raises(ValueError, match="of 1024 tokens that .* takes: lower prompt.words"):
         frozen.losses([("Mars " * 2000, "comet")])
