@@ -6,7 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -84,6 +84,7 @@ class Lists:
     targets: np.ndarray | None = None  # float32 [listed], a teacher's scores: what a loss is given instead of labels
     times: np.ndarray | None = None  # float64 [queries], how often each comes in an epoch on average; None is once
     counts: Mapping[str, int] = field(default_factory=dict)  # what was left out or made up for on the way here
+    asked: Sequence[str] | None = None  # the queries before they were misspelt or read with feedback; None: the same
 
     def __post_init__(self) -> None:
         listed = int(self.offsets[-1])
@@ -93,8 +94,9 @@ class Lists:
             raise ValueError(
                 f"{len(self.queries)} queries, {len(self.offsets) - 1} lists of {listed} passages in all, {sizes}"
             )
-        if self.times is not None and len(self.times) != len(self.queries):
-            raise ValueError(f"{len(self.times)} times for {len(self.queries)} queries")
+        for name, values in (("times", self.times), ("asked", self.asked)):
+            if values is not None and len(values) != len(self.queries):
+                raise ValueError(f"{len(values)} {name} for {len(self.queries)} queries")
         if self.times is not None and not (np.isfinite(self.times) & (self.times >= 0)).all():
             raise ValueError("how often a query comes in an epoch is a number of at least 0")
 
@@ -109,6 +111,7 @@ class Lists:
         targets: np.ndarray | None = None,
         counts: Mapping[str, int] | None = None,
         again: Literal["last", "highest"] = "last",
+        asked: Sequence[str] | None = None,
     ) -> Lists:
         """Lists of entries, each the place of a query, a row and a label, in any order; a list has the order given.
 
@@ -131,6 +134,7 @@ class Lists:
             labels[kept].astype(np.float32),
             None if targets is None else targets[kept].astype(np.float32),
             counts=added(counts or {}, repeated),
+            asked=asked,
         )
         return made.where(np.ones(len(kept), bool))
 
@@ -140,7 +144,9 @@ class Lists:
         offsets = _offsets(sizes)
         entries = np.repeat(self.offsets[positions] - offsets[:-1], sizes) + np.arange(offsets[-1])
         times = None if self.times is None else self.times[positions]
-        return self._entries(entries, offsets, self.queries.take(positions), times)
+        asked = None if self.asked is None else [self.asked[int(i)] for i in positions]
+        own = self._of(entries, offsets)
+        return replace(self, queries=self.queries.take(positions), times=times, asked=asked, **own)
 
     def where(self, kept: np.ndarray, others: str = "passages left out") -> Lists:
         """The entries that are bool [listed] `kept`; queries without any are left out, and both are counted.
@@ -152,21 +158,25 @@ class Lists:
         told = self.counting({others: int((~kept).sum()), "queries without a passage": len(self) - len(some)})
         if not len(some):
             raise ValueError(f"none of {len(self)} training queries has a passage: {_shown(told.counts)}")
-        left = told._entries(np.flatnonzero(kept), _offsets(sizes), self.queries, self.times)
+        left = replace(told, **self._of(np.flatnonzero(kept), _offsets(sizes)))
         return left if len(some) == len(self) else left.take(some)
 
     def counting(self, counts: Mapping[str, int]) -> Lists:
         """The same lists, with more that was counted; what is 0 is left out."""
         return replace(self, counts=added(self.counts, {name: count for name, count in counts.items() if count}))
 
-    def _entries(self, entries: np.ndarray, offsets: np.ndarray, queries: Queries, times: np.ndarray | None) -> Lists:
+    def _of(self, entries: np.ndarray, offsets: np.ndarray) -> dict[str, Any]:
+        """The fields of these entries."""
         targets = None if self.targets is None else self.targets[entries]
-        return Lists(
-            queries, self.passages, offsets, self.rows[entries], self.labels[entries], targets, times, self.counts
-        )
+        return {"offsets": offsets, "rows": self.rows[entries], "labels": self.labels[entries], "targets": targets}
 
     def __len__(self) -> int:
         return len(self.queries)
+
+    @property
+    def original(self) -> Sequence[str]:
+        """The texts of the queries as they were asked."""
+        return self.queries.texts if self.asked is None else self.asked
 
     @property
     def query(self) -> np.ndarray:

@@ -22,7 +22,15 @@ if TYPE_CHECKING:
 
 __all__ = ["pretrain"]
 
-RANKING = {"loss": None, "past": 0, "chunk_tokens": None, "refresh_steps": None, "patience": None}
+RANKING = {
+    "loss": None,
+    "in_batch": True,
+    "past": 0,
+    "chunk_tokens": None,
+    "regulariser_steps": 0,
+    "refresh_steps": None,
+    "patience": None,
+}
 
 
 def pretrain(

@@ -256,7 +256,11 @@ class ListReranker(Protocol):
 
 
 class Loss(Protocol):
-    """What training minimises."""
+    """What training minimises.
+
+    One may say that it is `of_own_list`, scores [queries, own passages], or `of_batch`, columns that are the same for
+    every query, where it misreads the other; and that it `reads_scores`: labels may be a teacher's, of any sign.
+    """
 
     def __call__(self, scores: Any, labels: Any, mask: Any = None) -> Any:
         """A scalar from scores, labels and mask [queries, passages]; masked passages contribute exactly nothing."""

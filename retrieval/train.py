@@ -17,7 +17,9 @@ from eval.measures import Evaluation, parse
 from eval.report import draw, figures, print_report
 from retrieval.cli import run
 from retrieval.collection import Collection
+from retrieval.composed import settings
 from retrieval.environment import is_first_process
+from retrieval.files import digest
 from retrieval.lists import Lists
 from retrieval.protocols import Dataset, Encoder, Reformulator, Reranker, Retriever, Source, Tuning
 from retrieval.run_file import read_run, write_run
@@ -27,6 +29,7 @@ from retrieval.types import Qrels, Queries, Run
 from training.collections import Groups
 from training.contamination import contamination
 from training.mining import remine
+from training.sources.feedback_texts import FeedbackTexts
 from training.sources.judged import lists_of
 from training.sources.mined import Mined
 from training.tunings.full import Full
@@ -84,24 +87,24 @@ def train(
     collection = dataset.open()
     _check(collection, test, measures, k, dev, baselines or {})
     lists, held_out = _data(collection, data, split, dev, seed)
+    _refuse_test_queries(held_out[0], collection.queries(test))
     grouped: Callable[[Lists], Groups] = partial(Groups, **asdict(groups), seed=seed)
-    listed, refresh = grouped(lists), None
-    if trainer.refresh_steps:
-        refresh = _refresh(collection, system, data, lists, grouped, out)
+    listed = grouped(lists)
+    refresh = _refresh(collection, system, data, lists, grouped, out) if trainer.refresh_steps else None
     measure = None if dev is None else dev_evaluation(collection, held_out, dev, system, out, seed)
     metric = None if dev is None else str(parse(dev.measure))
-    model = system.part.trainable()
-    tuning.prepare(model)
-    best = trainer.train(model, listed, out, measure, metric, refresh, tuning.save)
+    model = _prepared(system, tuning, data)
+    shared = contamination(lists, *_of_evaluation(collection, test))
+    about = {"system": settings(system.part), "tuning": settings(tuning), "dev": _about_dev(dev, held_out[0])}
+    best = trainer.train(model, listed, out, measure, metric, refresh, tuning.save, about)
     if not is_first_process():
         return {}
     trained = system.around(tuning.trained(system.part, best.model))
     runs = {name: ranked(collection, one, test, k) for name, one in {**(baselines or {}), **system.start()}.items()}
     runs["trained"] = ranked(collection, trained, test, k, folder=out)
-    about = {"training groups": dict(listed.counts), "best step": best.best_step, "steps": best.steps}
-    shared = contamination(lists, *_of_evaluation(collection, test))
-    about |= {"dev": dict(best.metrics), "contamination": shared, **truncated(trained)}
-    return _report(collection, runs, test, measures, out, about, next(iter(system.start())))
+    found = {"training groups": dict(listed.counts), "best step": best.best_step, "steps": best.steps}
+    found |= {"dev": dict(best.metrics), "contamination": shared, **truncated(trained)}
+    return _report(collection, runs, test, measures, out, found, next(iter(system.start())))
 
 
 def _check(
@@ -118,6 +121,32 @@ def _check(
     odd = [name for name in baselines if name in TAKEN or "/" in name]
     if odd:
         raise ValueError(f"baselines: {odd[0]!r} cannot name one; {', '.join(TAKEN)} are taken, and / ends a file name")
+
+
+def _refuse_test_queries(held_out: Queries, tested: Queries) -> None:
+    """Raises ValueError where the checkpoint would be chosen on queries that are tested."""
+    both = set(held_out.ids) & set(tested.ids)
+    if both:
+        raise ValueError(
+            f"{len(both)} dev queries are test queries, such as {min(both)!r}: the checkpoint would be chosen on the "
+            "test set; name another dev.split"
+        )
+
+
+def _prepared(system: System, tuning: Tuning, data: Source | None) -> Any:
+    """The model to train. Raises ValueError for a reader that would not be trained as it is measured."""
+    model = system.part.trainable()
+    tuning.prepare(model)
+    if system.reader and not isinstance(data, FeedbackTexts):
+        raise ValueError("a reader is trained on queries with their feedback: data has to be of type feedback_texts")
+    if system.reader and any(one.requires_grad for one in model.transformer.parameters()):
+        name = type(tuning).__name__
+        raise ValueError(f"a reader searches an index that stays, and {name} trains documents: use query_side")
+    return model
+
+
+def _about_dev(dev: Dev | None, held_out: Queries) -> dict[str, Any] | None:
+    return None if dev is None else asdict(dev) | {"ids": digest(list(held_out.ids))}
 
 
 def _data(
@@ -153,9 +182,9 @@ def _parted(
 
 
 def _without(lists: Lists, queries: Queries) -> Lists:
-    """The lists of other queries, told apart by id and by text: synthetic data has ids of its own."""
+    """The lists of other queries, told apart by id and by text as asked: made and misspelt queries have own ids."""
     ids, texts = set(queries.ids), set(queries.texts)
-    pairs = zip(lists.queries.ids, lists.queries.texts, strict=True)
+    pairs = zip(lists.queries.ids, lists.original, strict=True)
     kept = [place for place, (name, text) in enumerate(pairs) if name not in ids and text not in texts]
     if not kept:
         raise ValueError(f"all {len(lists)} training queries are held out for dev: give another dev split")

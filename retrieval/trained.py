@@ -15,6 +15,7 @@ import numpy as np
 from eval import evaluate
 from retrieval.collection import Collection
 from retrieval.corpus import Corpus
+from retrieval.files import digest
 from retrieval.indexes.flat import Flat
 from retrieval.indexes.inverted import Inverted
 from retrieval.indexes.late import Late
@@ -23,6 +24,7 @@ from retrieval.retrievers.dense import DenseRetriever
 from retrieval.retrievers.feedback import FeedbackRetriever
 from retrieval.retrievers.rerank import Rerank
 from retrieval.retrievers.sparse import SparseRetriever
+from retrieval.search import searched
 from retrieval.types import Qrels, Queries
 
 __all__ = ["Dev", "System", "dev_evaluation"]
@@ -43,6 +45,11 @@ class Dev:
     documents: int = 2000
     measure: str = "nDCG@10"
 
+    def __post_init__(self) -> None:
+        for name in ("queries", "documents"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"dev.{name} is {getattr(self, name)}; it must be at least 1 (dev: null is for none)")
+
 
 @dataclass(frozen=True)
 class System:
@@ -61,6 +68,8 @@ class System:
             raise ValueError("a reranker or a reader works on what a first pass found: give first, such as bm25")
         if self.first is not None and not (self.reranker or self.reader):
             raise ValueError("first is the first pass of a reranker or of a reader, such as ance_prf: leave it out")
+        if self.reader is not None and not (hasattr(self.reader, "texts") and hasattr(self.reader, "encoder")):
+            raise ValueError(f"{type(self.reader).__name__} reads no documents with an encoder: a reader is ance_prf")
         if not hasattr(self.part, "trainable"):
             raise ValueError(f"{type(self.part).__name__} cannot be trained: it has no trainable()")
 
@@ -101,13 +110,14 @@ def dev_evaluation(
 ) -> Callable[[Any], Mapping[str, float]]:
     """A function that measures a model on these queries over a sample of the corpus, the same sample each time."""
     queries, qrels = held_out
-    corpus = _sample(collection.corpus, qrels, dev.documents, folder / "dev", seed)
+    sampled = digest([collection.corpus.fingerprint, qrels.to_dict(), dev.documents, seed])[:16]
+    corpus = _sample(collection.corpus, qrels, dev.documents, folder / f"dev-{sampled}", seed)
 
     def measured(model: Any) -> Mapping[str, float]:
         retriever = system.around(system.part.around(model))
         with tempfile.TemporaryDirectory() as place:  # the vectors of a model that will be another at the next step
             retriever.open(corpus, Path(place))
-            return evaluate(retriever.retrieve(queries, 1000), qrels, [dev.measure]).mean
+            return evaluate(searched(collection, retriever, queries, 1000), qrels, [dev.measure]).mean
 
     return measured
 

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
 
+from prf.ance_prf import ANCEPRF
 from retrieval.cli import run
+from retrieval.datasets.generated_limit import GeneratedLimit
+from retrieval.encoders.towers import Towers
+from retrieval.encoders.transformer import Transformer
+from retrieval.indexes.flat import Flat
+from retrieval.retrievers.bm25 import BM25
+from retrieval.retrievers.dense import DenseRetriever
+from retrieval.retrievers.feedback import FeedbackRetriever
 from retrieval.run_file import read_run
 from retrieval.train import train
 
-LIMIT = """\
-dataset: &here
-  type: generated_limit
-  documents: 8
-  queries: 28
-  distractors: 12
-  items: 8
-  train_queries: 28
-  dev_queries: 10
-groups: {size: 3, negatives: random}
-dev: {split: dev, measure: R@10, documents: 20}
+MADE = {"documents": 8, "queries": 28, "distractors": 12, "items": 8, "train_queries": 28, "dev_queries": 10}
+LIMIT = f"""\
+dataset: &here {json.dumps({"type": "generated_limit", **MADE})}
+groups: {{size: 3, negatives: random}}
+dev: {{split: dev, measure: R@10, documents: 20}}
 measures: [R@2, nDCG@10]
 """
 TRAINER = (
@@ -74,30 +77,63 @@ def test_a_cross_encoder_is_trained_on_its_own_lists_and_reranks_the_first_pass(
         assert set(before[before >= 0]) == set(after[after >= 0])
 
 
-@pytest.mark.parametrize(
-    "tuning",
-    ["{type: lora, r: 2}", "{type: lora, r: 2, side: queries}", "{type: soft_prompt, tokens: 3}", "query_side"],
-)
+TUNINGS = ["{type: lora, r: 2}", "{type: lora, r: 2, side: queries}", "{type: soft_prompt, tokens: 3}", "query_side"]
+
+
+@pytest.mark.parametrize("tuning", TUNINGS)
 def test_each_tuning_is_measured_with_what_it_saved(trained, tiny_model, tmp_path, tuning):
-    results = trained(bi_encoder(tiny_model) + f"tuning: {tuning}\n")
-    last = [json.loads(line) for line in (tmp_path / "out" / "training.jsonl").read_text().splitlines()][-1]
-    assert last["evaluation"].keys() == {"R@10"} and results["steps"] == 4
-    assert len(losses(tmp_path / "out")) == 4
-    assert (tmp_path / "out" / "model").is_dir()
+    trained(bi_encoder(tiny_model) + f"tuning: {tuning}\n", "", "dev=null")
+    out, options = tmp_path / "out", {"pooling": "mean", "dtype": "float32"}
+    start, whole = Transformer(str(tiny_model), **options), "side" not in tuning and "lora" in tuning
+    if tuning == "query_side":
+        made: Any = Towers(Transformer(str(out / "model"), dtype="float32"), start)
+    elif whole:
+        made = Transformer(str(out / "model"), dtype="float32")
+    else:
+        made = Transformer(str(tiny_model), query_adapter=str(out / "model"), **options)
+    collection = GeneratedLimit(**MADE).open()
+    by_hand = DenseRetriever(made, Flat())
+    by_hand.open(collection.corpus, tmp_path / "by_hand")
+    expected = by_hand.retrieve(collection.queries("test"), 1000)
+    found, before = (read_run(out / f"{name}.parquet", docs=collection.corpus.ids) for name in ("trained", "zero-shot"))
+    np.testing.assert_array_equal(found.rows, expected.rows)
+    assert not np.array_equal(found.scores, before.scores)
 
 
-def test_queries_are_read_with_their_feedback_over_a_frozen_index(trained, tiny_model, tmp_path):
+def feedback(tiny_model, data="feedback_texts", model="ance_prf") -> str:
     encoder = f"{{type: transformer, model: {tiny_model}, pooling: mean, dtype: float32}}"
-    reader = f"{{type: ance_prf, encoder: {encoder}, fb_docs: 2}}"
+    reader = f"{{type: ance_prf, encoder: {encoder}, fb_docs: 2}}" if model == "ance_prf" else model
     first = f"{{type: dense, encoder: {encoder}, index: flat}}"
-    data = (
+    listed = (
         "data:\n  type: feedback_texts\n  source: {type: judged, dataset: *here}\n  dataset: *here\n"
         f"  retriever: {first}\n  model: {reader}\n"
     )
-    text = f"encoder: {encoder}\nreader: {reader}\nfirst: {first}\ndepth: 5\ntuning: query_side\n{data}"
-    results = trained(text)
-    assert list(results)[:2] == ["zero-shot", "trained"]
-    assert np.isfinite(losses(tmp_path / "out")).all()
+    text = f"encoder: {encoder}\nreader: {reader}\nfirst: {first}\ndepth: 10\n"
+    return text + (listed if data == "feedback_texts" else "")
+
+
+def test_queries_are_read_with_their_feedback_over_a_frozen_index(trained, tiny_model, tmp_path):
+    trained(feedback(tiny_model) + "tuning: query_side\n", "", "dev=null")
+    collection = GeneratedLimit(**MADE).open()
+    start = Transformer(str(tiny_model), pooling="mean", dtype="float32")
+    dense, reader = DenseRetriever(start, Flat()), ANCEPRF(Transformer(str(tmp_path / "out/model"), dtype="float32"), 2)
+    by_hand = FeedbackRetriever(dense, reader, DenseRetriever(start, Flat()), 10)
+    by_hand.open(collection.corpus, tmp_path / "by_hand")
+    found = read_run(tmp_path / "out" / "trained.parquet", docs=collection.corpus.ids)
+    np.testing.assert_array_equal(found.rows, by_hand.retrieve(collection.queries("test"), 1000).rows)
+
+
+def test_a_reader_is_trained_as_it_is_measured(trained, tiny_model, capsys):
+    for number, (text, says) in enumerate(
+        (
+            (feedback(tiny_model, data="none"), "data has to be of type feedback_texts"),
+            (feedback(tiny_model), "a reader searches an index that stays, and Full trains documents: use query_side"),
+            (feedback(tiny_model, "none", "average"), "Average reads no documents with an encoder"),
+        )
+    ):
+        with pytest.raises(SystemExit):
+            trained(text, "", f"out=out{number}")
+        assert says in capsys.readouterr().err
 
 
 def test_negatives_are_mined_anew_while_training(trained, tiny_model, tmp_path):
@@ -106,15 +142,34 @@ def test_negatives_are_mined_anew_while_training(trained, tiny_model, tmp_path):
         "  mining: {k: 2, last_rank: 10, near_duplicate: null}\n"
     )
     results = trained(bi_encoder(tiny_model) + mined, ", refresh_steps: 2", "groups.negatives=judged")
-    assert [path.name for path in (tmp_path / "out" / "refreshed").iterdir()] == ["2.parquet"]
+    (path,) = (tmp_path / "out" / "refreshed").iterdir()
+    collection, bm25 = GeneratedLimit(**MADE).open(), BM25()
+    bm25.open(collection.corpus, tmp_path / "bm25")
+    found, first = read_run(path, docs=collection.corpus.ids), bm25.retrieve(collection.queries("train"), 10)
+    assert path.name == "2.parquet" and not np.array_equal(found.rows, first.rows)
     assert results["training groups"]["groups"] == 28
 
 
 def test_what_training_and_test_share_stands_beside_the_figures(trained, tiny_model, capsys):
-    results = trained(bi_encoder(tiny_model), "", "split=test", "dev.split=null")
+    results = trained(bi_encoder(tiny_model), "", "split=test")
     shared = results["contamination"]
-    assert shared["test queries"] == 28 and shared["test queries trained on"] == 23  # a fifth is held out for dev
-    assert "test queries trained on 23" in capsys.readouterr().out
+    assert shared["test queries"] == shared["test queries trained on"] == 28
+    assert "test queries trained on 28" in capsys.readouterr().out
+
+
+def test_misspelt_queries_are_counted_and_held_out_as_they_were_asked(trained, tiny_model):
+    typos = "data: {type: typos, source: {type: judged, dataset: *here, split: test}, added: true, share: 1, rate: 1}\n"
+    assert trained(bi_encoder(tiny_model) + typos)["contamination"]["test queries trained on"] == 28
+    own = typos.replace(", split: test", "")
+    results = trained(bi_encoder(tiny_model) + own, "", "dev.split=null", "dev.queries=5", "out=other")
+    assert results["training groups"]["groups"] == 2 * (28 - 5)
+
+
+@pytest.mark.parametrize("more", ["dev.split=test", "split=test dev.split=null"])
+def test_a_checkpoint_chosen_on_the_test_set_is_refused(trained, tiny_model, capsys, more):
+    with pytest.raises(SystemExit):
+        trained(bi_encoder(tiny_model), "", *more.split())
+    assert "dev queries are test queries" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import transformers
 from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
+from transformers.integrations import TensorBoardCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from retrieval.batching import NO_MEMORY
@@ -37,7 +38,14 @@ class Hooks:
 class Loop(transformers.Trainer):
     """A step is the task's; a checkpoint is weights, optimiser, random numbers and the task's state."""
 
-    def __init__(self, arguments: transformers.TrainingArguments, task: Task, records: Records, hooks: Hooks):
+    def __init__(
+        self,
+        arguments: transformers.TrainingArguments,
+        task: Task,
+        records: Records,
+        hooks: Hooks,
+        tensorboard: Path | None = None,
+    ):
         super().__init__(task.module, arguments)
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:
             raise ValueError("FSDP and DeepSpeed are not supported here: launch with plain data parallelism")
@@ -45,6 +53,10 @@ class Loop(transformers.Trainer):
         self.names: list[str] = []
         self.remove_callback(PrinterCallback)
         self.add_callback(_Progress)
+        if tensorboard is not None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self.add_callback(TensorBoardCallback(SummaryWriter(str(tensorboard))))
 
     def run(self) -> None:
         """Train from the last checkpoint, or from the start, to the end."""
@@ -57,8 +69,8 @@ class Loop(transformers.Trainer):
             self._measure()
             self._write(self.records.partial / "checkpoint-0")
             self._publish()
-        elif last == 0:
-            self._load_from_checkpoint(str(self.records.checkpoint(0)))
+        elif last is not None:
+            self._load_from_checkpoint(str(self.records.checkpoint(last)))
         if last:
             self._refresh(last - last % self.hooks.refresh_steps if self.hooks.refresh_steps else 0)
             if self._is_enough():
@@ -172,10 +184,9 @@ class Loop(transformers.Trainer):
         known = isinstance(error, torch.OutOfMemoryError | MemoryError) or any(w in str(error) for w in NO_MEMORY)
         if not known:
             return error
-        queries = ", ".join(self.names[:3])
+        batch = f"a batch of {len(self.names)}, such as {', '.join(self.names[:3])}"
         return ValueError(
-            f"out of memory at step {self.state.global_step + 1} (a batch of {len(self.names)}, such as {queries}): "
-            "set trainer.chunk_tokens, such as 4096, which gives the same gradients in less memory, or halve it"
+            f"out of memory at step {self.state.global_step + 1} ({batch}): {self.task.when_out_of_memory}"
         )
 
     def _check_finite(self, what: str, value: float, step: int) -> None:

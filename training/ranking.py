@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
@@ -9,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from retrieval.lists import Passages
 from retrieval.protocols import Loss, Regulariser
-from training.collections import Batches, Groups, labels_and_mask
+from training.collections import Batches, Group, Groups, labels_and_mask
 from training.gradcache import cached_step
 from training.past import Past
 from training.pieces import Batch, pieces, whole
@@ -26,6 +28,10 @@ TOKENS = {"cpu": 1024, "cuda": 65536}  # padded tokens that pass a model at once
 
 class Ranking:
     """Batches of groups: every query against the listed passages of all of them, or against its own alone."""
+
+    when_out_of_memory = (
+        "set trainer.chunk_tokens, such as 4096, which gives the same gradients in less memory, or halve it"
+    )
 
     def __init__(
         self,
@@ -43,6 +49,7 @@ class Ranking:
     ):
         """The arguments are those of Trainer, which says what they mean."""
         self.reads_pairs = hasattr(model, "tokenize_pairs")
+        _check_loss(loss, in_batch, groups.lists.targets is not None)
         if self.reads_pairs and (in_batch or past or query_regularisers or doc_regularisers):
             raise ValueError(
                 f"{type(model).__name__} reads a query and a passage together: set in_batch to false, and leave out "
@@ -50,10 +57,6 @@ class Ranking:
             )
         if past and not in_batch:
             raise ValueError(f"past is {past}, and earlier passages are compared in a batch only: set in_batch to true")
-        if getattr(loss, "of_own_list", False) and in_batch:
-            raise ValueError(f"{type(loss).__name__} compares a query's own passages: set in_batch to false")
-        if isinstance(loss, VectorLoss) and not in_batch:
-            raise ValueError(f"{type(loss).__name__} compares vectors in a batch: set in_batch to true")
         self.loss, self.chunk_tokens = loss, chunk_tokens
         self.module: nn.Module = _Faces(cast(nn.Module, model))
         self.in_batch, self.past, self.batch_size, self.seed = in_batch, Past(past), batch_size, seed
@@ -80,6 +83,7 @@ class Ranking:
         own = [batch[place] for place in places]
         texts = self.batches.groups.lists.passages.texts(np.concatenate([group["rows"] for group in own]))
         queries = [group["query"] for group in own]
+        batch = _by_text(batch, self.batches.groups.lists.passages)
         labels, mask = labels_and_mask(batch, self.in_batch)
         about = {"names": [group["query_id"] for group in batch], "batch": batch}
         return about | self._tokenized(queries, texts) | {"labels": _tensor(labels), "mask": _tensor(mask)}
@@ -145,6 +149,31 @@ class Ranking:
             return None
         rise = min(1.0, (progress + 1) / self.regulariser_steps) ** 2 if self.regulariser_steps else 1.0
         return rise * torch.stack(terms).sum()
+
+
+def _check_loss(loss: Any, in_batch: bool, has_targets: bool) -> None:
+    """Raises ValueError for scores or labels that a loss would misread."""
+    name = type(loss).__name__
+    if has_targets and not getattr(loss, "reads_scores", False):
+        raise ValueError(f"{name} takes labels for grades, and data has a teacher's scores: use kl, margin_mse ...")
+    if has_targets and in_batch:
+        raise ValueError("passages of other queries have no teacher's score: set in_batch to false")
+    if getattr(loss, "of_own_list", False) and in_batch:
+        raise ValueError(f"{name} compares a query's own passages: set in_batch to false")
+    if (getattr(loss, "of_batch", False) or isinstance(loss, VectorLoss)) and not in_batch:
+        raise ValueError(f"{name} compares the passages of a batch: set in_batch to true")
+
+
+def _by_text(batch: Sequence[Group], passages: Passages) -> list[Group]:
+    """The groups with a number for each text in place of its row: passages of equal text are one to a mask."""
+    rows = np.unique(np.concatenate([np.concatenate([group["rows"], group["known"]]) for group in batch]))
+    digests = [hashlib.blake2b(text.encode(), digest_size=8).digest() for text in passages.texts(rows)]
+    numbers = np.frombuffer(b"".join(digests), np.int64)
+
+    def named(own: np.ndarray) -> np.ndarray:
+        return numbers[np.searchsorted(rows, own)]
+
+    return [Group(**{**group, "rows": named(group["rows"]), "known": named(group["known"])}) for group in batch]
 
 
 class _Faces(nn.Module):

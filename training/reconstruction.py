@@ -22,6 +22,8 @@ class Reconstruction:
     of its own texts, so that another number of them trains on other masks.
     """
 
+    when_out_of_memory = "lower trainer.batch_size, or set trainer.checkpoint_activations"
+
     def __init__(self, head: nn.Module, passages: Passages, about: Mapping[str, Any], batch_size: int, seed: int):
         """`head` is what an Objective makes of an encoder; `about` is what the settings tell of it.
 

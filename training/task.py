@@ -29,6 +29,7 @@ class Task(Protocol):
     """What the training loop runs on."""
 
     batch_size: int
+    when_out_of_memory: str  # what to do then
 
     @property
     def module(self) -> nn.Module:

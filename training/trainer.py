@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -53,7 +52,7 @@ class Trainer:
     that do not fill a last batch sit out the epoch. `accumulate` batches, each with a loss of its own, make one
     optimiser step. The weights are evaluated at the start, every `eval_steps` steps and at the end, with a checkpoint
     each time; after `patience` evaluations in a row that were no better than the best, training ends. Several
-    processes (torchrun, accelerate) share the queries of a batch, and each sees the passages of all.
+    processes (torchrun, accelerate; not FSDP or DeepSpeed) share the queries of a batch, and each sees all passages.
 
     `past` is how many passages of past batches are further negatives. `chunk_tokens` bounds the padded tokens that are
     held for a gradient (GradCache: the same gradients as without, for about a third more time);
@@ -94,6 +93,11 @@ class Trainer:
         for name, value in (above | {name: one for name, one in given.items() if one is not None}).items():
             if not value > 0:
                 raise ValueError(f"{name} is {value}; it must be above 0")
+        if not (0 <= warmup_ratio <= 1 and regulariser_steps >= 0):
+            raise ValueError(
+                f"warmup_ratio is {warmup_ratio} and regulariser_steps {regulariser_steps}; they are a share of the "
+                "steps, 0 to 1, and a number of steps, 0 or more"
+            )
         if precision not in get_args(Precision):
             raise ValueError(f"there is no precision {precision!r}: choose from {', '.join(get_args(Precision))}")
         for package in log_to or []:
@@ -119,13 +123,15 @@ class Trainer:
         metric: str | None = None,
         refresh: Callable[[Model, int], Groups] | None = None,
         save: Callable[[Model, Path], None] | None = None,
+        about: Mapping[str, Any] | None = None,
     ) -> TrainingResult:
         """Train to rank in `folder`, continuing what was begun there; the model then has its best weights and is saved.
 
         Best is the highest `metric` of what `evaluate` returns, the earliest of equals, or else the last step.
         The folder gets `training.jsonl` (a line per step and per evaluation), `training.json` (the settings) and
         `model/`, by `save` where it is given. `refresh(model, step)` gives the groups to go on with, the same for the
-        same step. Raises ValueError for a folder begun with other settings, data or another model, and
+        same step. `about` is what else a run that goes on must have been begun with, such as what `evaluate` looks at.
+        Raises ValueError for a folder begun with other settings, data or another model or number of processes, and
         FloatingPointError, with the queries of the batch, for a loss or gradient that is not finite.
         """
         if self.loss is None:
@@ -146,7 +152,7 @@ class Trainer:
             self.regulariser_steps,
         )
         hooks = Hooks(evaluate, refresh, self.refresh_steps or 0, self.patience)
-        return self.run(task, folder, hooks, metric, save)
+        return self.run(task, folder, hooks, metric, save, about)
 
     def run(
         self,
@@ -155,6 +161,7 @@ class Trainer:
         hooks: Hooks = Hooks(),  # noqa: B008 - frozen
         metric: str | None = None,
         save: Callable[[Any, Path], None] | None = None,
+        about: Mapping[str, Any] | None = None,
     ) -> TrainingResult:
         """Train on any task, as `train` does on that of ranking."""
         if metric is not None and hooks.evaluate is None:
@@ -167,10 +174,20 @@ class Trainer:
         records = Records(Path(folder), metric)
         arguments = self._arguments(records, task.per_epoch)
         with arguments.main_process_first(local=False):
-            about = {"trainer": plain(self), "precision": "bfloat16" if arguments.bf16 else "float32"}
-            records.begin(about | {"model": _fingerprint(model)} | task.settings() | {"metric": metric})
+            records.begin(
+                {
+                    "trainer": plain(self),
+                    "precision": "bfloat16" if arguments.bf16 else "float32",
+                    "processes": arguments.world_size,
+                    "model": _fingerprint(model),
+                    **task.settings(),
+                    "metric": metric,
+                    **(about or {}),
+                }
+            )
         if not records.finished:
-            Loop(arguments, task, records, hooks).run()
+            shown = records.folder / "tensorboard" if "tensorboard" in self.log_to and arguments.should_save else None
+            Loop(arguments, task, records, hooks, shown).run()
         step, metrics = records.best()
         if step == 0:
             logger.warning("no step had a better %s than the model that training began with", metric)
@@ -184,8 +201,6 @@ class Trainer:
         steps = self.steps or max(1, int(self.epochs * per_epoch / self.accumulate))
         device = choose_device(None)
         half = self.precision if self.precision != "auto" else str(choose_dtype("auto", device)).removeprefix("torch.")
-        if "tensorboard" in self.log_to:
-            os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(records.folder / "tensorboard"))
         arguments = transformers.TrainingArguments(
             output_dir=str(records.partial),
             max_steps=steps,
@@ -202,7 +217,7 @@ class Trainer:
             logging_nan_inf_filter=False,
             save_steps=self.eval_steps,
             save_total_limit=None,  # Records deletes them: it knows which is the best
-            report_to=list(self.log_to) or "none",
+            report_to=[one for one in self.log_to if one != "tensorboard"] or "none",
             run_name=str(records.folder),
             disable_tqdm=True,  # the loop has a bar of its own, which does not print a line a step
             remove_unused_columns=False,
@@ -221,5 +236,5 @@ def _fingerprint(model: nn.Module) -> str:
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
         digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
-        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes() if value.numel() else b"")
+        digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]

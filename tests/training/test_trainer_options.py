@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,17 @@ import torch
 from safetensors.torch import load_file
 from toy import tiny_model, toy_groups
 
+from retrieval.corpus import Corpus
+from retrieval.types import Qrels, Queries
+from training.collections import Groups
 from training.losses.infonce import InfoNCE
+from training.losses.kl import KL
 from training.losses.margin_mse import MarginMSE
 from training.losses.matryoshka import Matryoshka
+from training.losses.wasserstein import Wasserstein
 from training.past import Past
 from training.ranking import Ranking
+from training.sources.judged import lists_of
 from training.trainer import Trainer
 
 
@@ -209,10 +216,9 @@ def test_negatives_are_mined_anew_and_a_resumed_run_takes_those_of_its_step(grou
     assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
 
 
-def test_losses_and_evaluations_are_shown_in_tensorboard(groups, tmp_path, monkeypatch):
+def test_losses_and_evaluations_are_shown_in_tensorboard(groups, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    monkeypatch.delenv("TENSORBOARD_LOGGING_DIR", raising=False)
     trainer(steps=4, log_to=["tensorboard"]).train(tiny_model(), groups, tmp_path, Script(0.1, 0.2, 0.3), "nDCG@10")
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     shown = [one.value for one in events.Scalars("train/loss")]
@@ -226,6 +232,37 @@ def test_what_is_logged_to_has_to_be_installed():
         trainer(log_to=["wandb"])
 
 
+def test_what_is_mined_anew_after_a_kill_is_mined_with_the_weights_of_its_step(groups, tmp_path):
+    seen = []
+
+    def refresh(model, step):
+        seen.append(sum(float(one.detach().abs().sum()) for one in model.parameters()))
+        if len(seen) == 1:
+            raise Stopped
+        return toy_groups(groups.lists.passages.folder, seed=step)
+
+    options = {"refresh_steps": 3, "steps": 5}
+    for _ in range(2):
+        try:
+            trainer(**options).train(tiny_model(), groups, tmp_path, Script(*[0.1] * 9), "nDCG@10", refresh)
+        except Stopped:
+            continue
+    assert seen[1] == seen[0] != sum(float(one.abs().sum()) for one in tiny_model().state_dict().values())
+
+
+def test_passages_of_equal_text_are_one_in_masks(tmp_path):
+    texts = ["tell d0", "tell d1", "tell d0", "tell d3"]
+    corpus = Corpus.build(((f"d{n}", "", text) for n, text in enumerate(texts)), tmp_path / "corpus")
+    queries = Queries(["q0", "q1"], ["ask q0", "ask q1"])
+    qrels = Qrels.from_dict({"q0": {"d0": 1, "d1": 0}, "q1": {"d2": 1, "d3": 0}})
+    task = Ranking(tiny_model(), Groups(lists_of(corpus, queries, qrels), 2), InfoNCE(), 2, 0)
+    mask, names = task.collate(0, [0, 1])["mask"], task.collate(0, [0, 1])["names"]
+    other = {"q0": [True, True, False, True], "q1": [False, True, True, True]}
+    columns = {("q0", "q1"): [0, 1, 2, 3], ("q1", "q0"): [2, 3, 0, 1]}[tuple(names)]
+    for place, name in enumerate(names):
+        assert mask[place].tolist() == [other[name][column] for column in columns]
+
+
 # ---- what cannot be ----------------------------------------------------------------------------------------------
 
 
@@ -235,6 +272,8 @@ def test_what_is_logged_to_has_to_be_installed():
         ({"refresh_steps": 4}, "refresh_steps is 4; it must be a multiple of eval_steps, 3"),
         ({"patience": 0}, "patience is 0; it must be above 0"),
         ({"chunk_tokens": 0}, "chunk_tokens is 0"),
+        ({"warmup_ratio": 3.0}, "warmup_ratio is 3.0"),
+        ({"regulariser_steps": -1}, "regulariser_steps -1"),
     ],
 )
 def test_settings_that_do_not_fit_are_errors(options, says):
@@ -258,6 +297,39 @@ def test_a_loss_of_own_lists_refuses_those_of_the_batch(groups, tmp_path):
         trainer(MarginMSE()).train(tiny_model(), groups, tmp_path / "batch")
     trainer(MarginMSE(), in_batch=False, steps=2).train(tiny_model(), groups, tmp_path / "own")
     assert len(losses(tmp_path / "own")) == 2
+
+
+def test_losses_refuse_scores_and_labels_that_they_would_misread(groups, tmp_path):
+    def refused(loss, says, data=groups, **options):
+        with pytest.raises(ValueError, match=says):
+            trainer(loss, **options).train(tiny_model(), data, tmp_path)
+
+    scored = Groups(replace(groups.lists, targets=np.ones(len(groups.lists.rows), np.float32)), 2)
+    refused(InfoNCE(), "InfoNCE takes labels for grades, and data has a teacher's scores", scored, in_batch=False)
+    refused(KL(), "passages of other queries have no teacher's score: set in_batch to false", scored)
+    refused(InfoNCE(symmetric=True), "InfoNCE compares the passages of a batch", in_batch=False)
+    refused(Wasserstein(), "Wasserstein compares the passages of a batch", in_batch=False)
+    with pytest.raises(ValueError, match="matryoshka compares the passages of a batch, and MarginMSE"):
+        Matryoshka(MarginMSE(), [16])
+    trainer(KL(), in_batch=False, steps=1).train(tiny_model(), scored, tmp_path / "scored")
+
+
+def test_each_run_has_a_tensorboard_of_its_own(groups, tmp_path):
+    for name in ("one", "two"):
+        trainer(steps=1, log_to=["tensorboard"]).train(tiny_model(), groups, tmp_path / name)
+        assert list((tmp_path / name / "tensorboard").iterdir())
+
+
+def test_a_run_begun_with_another_dev_set_is_refused(groups, tmp_path):
+    trainer(steps=1).train(tiny_model(), groups, tmp_path, about={"dev": 1})
+    with pytest.raises(ValueError, match='"dev": 1; now "dev": 2'):
+        trainer(steps=1).train(tiny_model(), groups, tmp_path, about={"dev": 2})
+
+
+def test_a_model_with_a_single_number_can_be_trained(groups, tmp_path):
+    model = tiny_model()
+    model.scale = torch.nn.Parameter(torch.tensor(1.0))
+    trainer(steps=1).train(model, groups, tmp_path)
 
 
 def test_representations_are_cut_as_drawn_for_the_step(groups, tmp_path):

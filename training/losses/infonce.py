@@ -37,6 +37,7 @@ class InfoNCE:
         above_zero(temperature=temperature)
         known("form", form, Form)
         self.temperature, self.form, self.symmetric = temperature, form, symmetric
+        self.of_batch = symmetric
 
     def __call__(self, scores: Tensor, labels: Tensor, mask: Tensor | None = None) -> Tensor:
         """The loss, from scores and labels [queries, passages]; where the mask is False there is no passage.

@@ -18,6 +18,8 @@ class KL:
     by both temperatures, so that its gradient keeps its size (Hinton et al. 2015: the square of their common one).
     """
 
+    reads_scores = True
+
     def __init__(self, temperature: float = 1.0, label_temperature: float = 1.0, rescale: bool = False):
         above_zero(temperature=temperature, label_temperature=label_temperature)
         self.temperature, self.label_temperature, self.rescale = temperature, label_temperature, rescale

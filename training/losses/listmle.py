@@ -27,6 +27,8 @@ class ListMLE:
     a batch tie at label 0: lists of each query's own passages suit this loss better.
     """
 
+    reads_scores = True
+
     def __init__(self, temperature: float = 1.0, position_aware: bool = False, ties: Ties = "stable", seed: int = 0):
         above_zero(temperature=temperature)
         known("ties", ties, Ties)

@@ -24,6 +24,8 @@ class ListNet:
     - `unnormalised`: they as they are, so that a list weighs as much as its labels sum to.
     """
 
+    reads_scores = True
+
     def __init__(self, temperature: float = 1.0, target: Target = "softmax"):
         above_zero(temperature=temperature)
         known("target", target, Target)

@@ -39,6 +39,8 @@ class Matryoshka:
         if len({*dims}) < len(dims):
             raise ValueError(f"dims are {list(dims)}; name each width once")
         _check_weights(weights, len(dims))
+        if getattr(loss, "of_own_list", False):
+            raise ValueError(f"matryoshka compares the passages of a batch, and {type(loss).__name__} a query's own")
         if sampled is not None and not 1 <= sampled <= len(dims):
             raise ValueError(f"sampled is {sampled}; of {len(dims)} dims 1 to {len(dims)} can be drawn")
         self.loss, self.dims, self.weights = loss, list(dims), list(weights or [1.0] * len(dims))

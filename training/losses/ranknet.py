@@ -21,6 +21,8 @@ class RankNet:
     It takes memory for queries x passages x passages.
     """
 
+    reads_scores = True
+
     def __init__(
         self, sigma: float = 1.0, reduction: Reduction = "mean", log: Log = "natural", weight: Weight | None = None
     ):

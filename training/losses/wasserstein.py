@@ -28,11 +28,14 @@ class Wasserstein:
     A masked cell has probability 0 in its row of X and of Y; a passage masked in every row is as good as removed.
     """
 
+    of_batch = True
+
     def __init__(self, temperature: float = 1.0, infonce_weight: float = 0.0, infonce_temperature: float = 1.0):
         above_zero(temperature=temperature, infonce_temperature=infonce_temperature)
         if not infonce_weight >= 0:
             raise ValueError(f"infonce_weight is {infonce_weight}; it must be 0 (off) or above")
         self.temperature, self.infonce_weight = temperature, infonce_weight
+        self.infonce_temperature = infonce_temperature
         self.infonce = InfoNCE(infonce_temperature)
 
     def __call__(self, scores: Tensor, labels: Tensor, mask: Tensor | None = None) -> Tensor:

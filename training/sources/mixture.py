@@ -48,6 +48,7 @@ class Mixture:
             targets_of(several),
             self._times(several),
             added(*(lists.counts for lists in several)),
+            [text for lists in several for text in lists.original],
         )
 
     def _times(self, several: list[Lists]) -> np.ndarray:

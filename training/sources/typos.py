@@ -42,7 +42,7 @@ class Typos:
         queries, changed = misspelt(found.queries, self.seed, self.rate, self.kinds, self.share)
         counts = {**found.counts, "queries with typos": int(changed.sum())}
         if not self.added:
-            return replace(found, queries=queries, counts=counts)
+            return replace(found, queries=queries, counts=counts, asked=found.original)
         return replace(_with_copies(found, queries, np.flatnonzero(changed)), counts=counts)
 
 
@@ -66,6 +66,7 @@ def _with_copies(lists: Lists, queries: Queries, places: np.ndarray) -> Lists:
         labels=np.concatenate([lists.labels, lists.labels[entries]]),
         targets=more(lists.targets, entries),
         times=more(lists.times, places),
+        asked=[*lists.original, *(lists.original[place] for place in places)],
     )
 
 

@@ -35,6 +35,7 @@ class Union:
         texts: dict[str, str] = {}
         for lists in several:
             _note(texts, lists.queries)
+        asked = {name: text for one in several for name, text in zip(one.queries.ids, one.original, strict=True)}
         place = {name: number for number, name in enumerate(texts)}
         passages = joined([lists.passages for lists in several])
         return Lists.of(
@@ -45,6 +46,7 @@ class Union:
             np.concatenate([one.labels for one in several]),
             targets_of(several),
             added(*(one.counts for one in several)),
+            asked=[asked[name] for name in texts],
         )
 
 
