@@ -113,7 +113,8 @@ def feedback(tiny_model, data="feedback_texts", model="ance_prf") -> str:
 
 
 def test_queries_are_read_with_their_feedback_over_a_frozen_index(trained, tiny_model, tmp_path):
-    trained(feedback(tiny_model) + "tuning: query_side\n", "", "dev=null")
+    results = trained(feedback(tiny_model) + "tuning: query_side\n", "", "dev=null", "data.source.split=test")
+    assert results["contamination"]["test queries trained on"] == 28
     collection = GeneratedLimit(**MADE).open()
     start = Transformer(str(tiny_model), pooling="mean", dtype="float32")
     dense, reader = DenseRetriever(start, Flat()), ANCEPRF(Transformer(str(tmp_path / "out/model"), dtype="float32"), 2)

@@ -53,4 +53,5 @@ class FeedbackTexts:
         refuse_lack(self.model, feedback, self.retriever)
         queries = replace(lists.queries, texts=self.model.texts(own, feedback))
         alone = int(np.count_nonzero(~(run.rows >= 0).any(1)))
-        return replace(lists, queries=queries, counts={**lists.counts, "queries without feedback": alone})
+        counts = {**lists.counts, "queries without feedback": alone}
+        return replace(lists, queries=queries, counts=counts, asked=lists.original)
