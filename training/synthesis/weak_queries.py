@@ -99,7 +99,7 @@ class WeakQueries:
         return {**self._about(), **self.asker.counts()}
 
     def _about(self) -> dict[str, Any]:
-        about = {"documents": self.documents, "per document": self.per_document, "judged": self.judged}
+        about: dict[str, Any] = {"documents": self.documents, "per document": self.per_document, "judged": self.judged}
         about |= {"splits": self.splits, "seed": self.seed, "keep": asdict(self.keep)}
         return {**about, **self.prompt.about(), "asked": self.asker.about()}
 
