@@ -39,8 +39,9 @@ def sources() -> dict[str, Source]:
     folder = Folder("sptar-msmarco")
     gold = Judged(folder, "train50")
     weak = Judged(WithQueries(folder, "weak/queries_500.jsonl", "weak/qrels_500.tsv"), "weak")
-    kept = Filtered(weak, retriever=BM25(), rank=30, evaluation=Folder("trec-dl-pool"))
-    return {"none": gold, "soft": Union([gold, weak]), "soft, filtered": Union([gold, kept])}
+    tested = Folder("trec-dl-pool")
+    every, kept = Filtered(weak, evaluation=tested), Filtered(weak, retriever=BM25(), rank=30, evaluation=tested)
+    return {"none": gold, "soft": Union([gold, every]), "soft, filtered": Union([gold, kept])}
 
 
 def trained(source: Source, seed: int) -> dict[str, dict[str, float]]:
