@@ -27,7 +27,8 @@ def mine(
 ) -> dict[str, Any]:
     """Write the negatives of each query to OUT/negatives.jsonl, for `{type: mined, negatives: OUT/negatives.jsonl}`.
 
-    They come from what a retriever finds in the dataset for the queries of the source, or from a run file. A line is
+    They come from what a retriever finds in the dataset for the queries of the source, or from a run file. What is
+    found is kept in the cache, and so is what a reranker's reading leaves, 1,024 queries at a time. A line is
     {"qid": ..., "docid": [...], "score": [...]}, scores being similarities. What was dropped and why is printed.
     """
     path = (out or cache_folder()) / "negatives.jsonl"

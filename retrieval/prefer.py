@@ -7,7 +7,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,6 +20,7 @@ from retrieval.asking import Asker
 from retrieval.chat_prompt import MessagePrompt
 from retrieval.cli import run
 from retrieval.collection import Collection
+from retrieval.composed import settings
 from retrieval.files import whole_file
 from retrieval.locate import cache_folder
 from retrieval.protocols import Dataset, Generator, Reformulator, Retriever
@@ -130,6 +131,7 @@ class _Search:
     def __init__(self, collection: Collection, retriever: Retriever, join: Reformulator | None, depth: int):
         self.collection, self.retriever, self.depth, self.given = collection, retriever, depth, _Given()
         self.joined = Rewrite(self.given, retriever, join) if join else None
+        self.made_with = {"retriever": settings(retriever), "join": join and settings(join)}
         (self.joined or retriever).open(collection.corpus, cache_folder())
 
     def found(self, queries: Queries, texts: Sequence[str | None] | None = None) -> Run:
@@ -139,6 +141,12 @@ class _Search:
             return searched(self.collection, self.joined, queries, self.depth)
         said = [own if text is None else text for own, text in zip(queries.texts, texts or queries.texts, strict=True)]
         return searched(self.collection, self.retriever, replace(queries, texts=said), self.depth)
+
+    def about(self, split: str) -> dict[str, Any]:
+        """What determines the ranks of given texts for the queries of a split, as plain values."""
+        held = self.collection.provenance()
+        data = {"queries": held["queries.jsonl"], "qrels": held["qrels"][f"{split}.tsv"]}
+        return {"corpus": held["corpus"], "split": split, **data, **self.made_with}
 
 
 class _Rewriter:
@@ -176,14 +184,13 @@ def _pairs(
 ) -> tuple[list[Preference], dict[str, int]]:
     """The pairs that a round trains on and how many queries gave none; those in `folder` where it has them.
 
-    Raises ValueError where these are of other data or another model, and where there is none.
+    Raises ValueError where these were made of something else, with what, and where there is none.
     """
-    about = {"corpus": search.collection.corpus.fingerprint, **rewriter.about(generator)}
+    about = {**search.about(split), "pairing": asdict(pairing), **rewriter.about(generator)}
     kept = folder / "pairs.json"
     if kept.is_file():
         before = json.loads(kept.read_text(encoding="utf-8"))
-        if before["made of"] != json.loads(json.dumps(about)):
-            raise ValueError(f"{folder} holds pairs of another model or corpus: name another folder with out=...")
+        _refuse_other(folder, before["made of"], json.loads(json.dumps(about)))
         return read_pairs(folder / "pairs.jsonl"), before["counts"]
     pairs, counts = _mined(rewriter, generator, search, pairing, split)
     if not pairs:
@@ -193,6 +200,14 @@ def _pairs(
     with whole_file(kept) as part:
         part.write_text(json.dumps({"made of": about, "counts": counts}, indent=2) + "\n", encoding="utf-8")
     return pairs, counts
+
+
+def _refuse_other(folder: Path, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raises ValueError, with what differs, where the pairs there were made of something else."""
+    differing = [key for key in {**then, **now} if then.get(key) != now.get(key)]
+    if differing:
+        shown = "; ".join(f"{key} was {then.get(key)}, is {now.get(key)}" for key in differing)
+        raise ValueError(f"{folder} holds pairs made of something else ({shown}): name another folder with out=...")
 
 
 def _mined(

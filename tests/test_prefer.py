@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
+import yaml
 
 from prf.append import Append
 from retrieval.cli import run
@@ -22,6 +24,7 @@ DOCUMENTS = [("a", "", "otter animal"), ("b", "", "comet animal animal"), ("c", 
 QUERIES = {name: f"animal {name}" for name in ("q1", "q2", "q3", "q4", "t1", "t2")}
 # "animal" ranks c, b, a; "otter" finds a alone, "comet" b alone
 TRAIN = {"q1": {"a": 1}, "q2": {"a": 1, "b": 0}, "q3": {"b": 1, "a": 0}, "q4": {"b": 0}}
+CONFIGS = Path(__file__).parents[1] / "configs"
 SMALL = Pairing(samples=2, k=1, depth=10)
 
 
@@ -63,8 +66,8 @@ def collection(tmp_path):
 
 def trained(collection, generator, out, **more):
     trainer = RewriterTrainer(steps=2, batch_size=2, learning_rate=1e-3, rank=4)
-    given = {"pairs": SMALL, "sampling": Sampling(8, 1.0), "measures": ["Sufficiency@1"], **more}
-    return prefer(collection, BM25(), generator, trainer, out=out, **given)
+    given = {"pairs": SMALL, "sampling": Sampling(8, 1.0), "measures": ["Sufficiency@1"], "retriever": BM25(), **more}
+    return prefer(collection, generator=generator, trainer=trainer, out=out, **given)
 
 
 def test_the_pairs_are_those_worked_by_hand(collection, tiny_chat, tmp_path):
@@ -158,8 +161,37 @@ def test_finished_rounds_are_kept_when_another_is_wanted(collection, tiny_chat, 
 def test_pairs_of_another_model_are_refused(collection, tiny_chat, tmp_path, monkeypatch):
     trained(collection, Rules(str(tiny_chat)), tmp_path / "a", fallback="keep")
     monkeypatch.setattr(Rules, "contract", lambda self: {"rules": 2})
-    with pytest.raises(ValueError, match="round-1 holds pairs of another model or corpus"):
+    with pytest.raises(ValueError, match=r"round-1 holds pairs made of something else \(generator was .*rules.: 1"):
         trained(collection, Rules(str(tiny_chat)), tmp_path / "a", fallback="keep")
+
+
+@pytest.mark.parametrize(
+    ("more", "named"),
+    [
+        ({"pairs": Pairing(2, k=2, depth=10)}, "pairing was"),
+        ({"join": Append()}, "join was None"),
+        ({"retriever": BM25(k1=0.5)}, "retriever was"),
+        ({"split": "more"}, "split was train, is more; qrels was"),
+    ],
+)
+def test_pairs_of_other_settings_are_refused_by_name(collection, tiny_chat, tmp_path, more, named):
+    qrels = tmp_path / "toy" / "qrels"
+    (qrels / "more.tsv").write_text("query-id\tcorpus-id\tscore\nq1\ta\t1\n")
+    trained(collection, Rules(str(tiny_chat)), tmp_path / "a", fallback="keep")
+    with pytest.raises(ValueError, match=rf"made of something else \({named}"):
+        trained(collection, Rules(str(tiny_chat)), tmp_path / "a", fallback="keep", **more)
+
+
+@pytest.mark.parametrize(
+    ("changed", "old", "new", "named"),
+    [("qrels/train.tsv", "q4\tb\t0", "q4\tb\t1", "qrels"), ("queries.jsonl", "animal q1", "animal quest", "queries")],
+)
+def test_pairs_of_other_data_are_refused_by_name(collection, tiny_chat, tmp_path, changed, old, new, named):
+    trained(collection, Rules(str(tiny_chat)), tmp_path / "a", fallback="keep")
+    path = tmp_path / "toy" / changed
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(ValueError, match=rf"made of something else \({named} was"):
+        trained(Folder(str(tmp_path / "toy")), Rules(str(tiny_chat)), tmp_path / "a", fallback="keep")
 
 
 @pytest.mark.parametrize(
@@ -184,6 +216,11 @@ def test_a_generator_that_cannot_be_trained_is_refused(collection, tmp_path):
 
     with pytest.raises(ValueError, match="Replay cannot be trained .*: take transformers"):
         trained(collection, Replay("a.jsonl"), tmp_path / "out")
+
+
+def test_the_recipe_of_the_best_of_n_compares_n_rewrites_alone():
+    recipe = yaml.safe_load((CONFIGS / "prefer" / "scifact-qwen-best-of-n.yaml").read_text())
+    assert recipe["trainer"]["objective"] == "sft" and Pairing(**recipe["pairs"]) == Pairing(4, original=False)
 
 
 @pytest.mark.parametrize("wrong", [{"samples": 0}, {"depth": 0}, {"k": 0}, {"k": 11, "depth": 10}])

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
+import inspect
+import json
 import zlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from retrieval.compiled import chosen
+from retrieval.composed import settings
+from retrieval.files import digest, whole_file
+from retrieval.ids import DocIds
 from retrieval.lists import Joined, Lists, Passages, added
+from retrieval.locate import cache_folder
 from retrieval.order import PAD
 from retrieval.protocols import Reranker
 from retrieval.reranking import pair_scores
@@ -20,7 +28,7 @@ from training.near_duplicates import NearTexts, shingles
 
 __all__ = ["Mining", "Negatives", "SimANS", "mine", "remine", "rows_among", "shares", "simans", "with_negatives"]
 
-BLOCK = 1024  # queries whose texts are in memory at a time
+BLOCK = 1024  # queries whose texts are in memory at a time, and what a kill may cost of a reranker's reading
 Choice = Literal["top", "random", "simans"]
 Against = Literal["highest", "lowest"]
 
@@ -97,9 +105,10 @@ class Negatives:
 def mine(lists: Lists, run: Run, mining: Mining, reranker: Reranker | None = None) -> Negatives:
     """Negatives for each query of the lists out of its results in a run over their passages, or over some of them.
 
-    Passages that the list holds already are not mined again, whatever their label. A reranker is asked only until a
-    query has its k. Raises ValueError for a run of other queries or passages, and for a reranker without
-    `reranker_above` or the reverse.
+    Passages that the list holds already are not mined again, whatever their label, nor are documents that have the id
+    of a positive out of another collection, which was made of them, as ICT's are. A reranker is asked only until a
+    query has its k; what comes of it is kept in the cache, block by block. Raises ValueError for a run of other queries
+    or passages, and for a reranker without `reranker_above` or the reverse.
     """
     _refuse(lists, run, mining, reranker)
     miner = _Miner(
@@ -109,8 +118,10 @@ def mine(lists: Lists, run: Run, mining: Mining, reranker: Reranker | None = Non
         mining,
         reranker,
         Counter(dict.fromkeys(COUNTS, 0)),
+        _namesakes(lists, run.docs, mining.relevant),
     )
-    found = [one for start in range(0, len(lists), BLOCK) for one in miner.block(start, min(start + BLOCK, len(lists)))]
+    block = miner.block if reranker is None else miner.kept_in(_folder(lists, run, mining, reranker))
+    found = [one for start in range(0, len(lists), BLOCK) for one in block(start, min(start + BLOCK, len(lists)))]
     sizes = np.array([len(one) for one in found], np.int64)
     query, columns = np.repeat(np.arange(len(found)), sizes), np.concatenate([np.zeros(0, np.int64), *found])
     miner.counts["mined negatives"] = len(columns)
@@ -186,6 +197,7 @@ COUNTS = (  # all of them stand beside a figure, also where they are 0
     "queries without a positive in the run",
     "positives in the window",
     "listed already",
+    "of the id of a positive",
     "candidates",  # what is left of the window
     "scored too near the positive",
     "near-duplicates of positives",
@@ -204,6 +216,26 @@ class _Miner:
     mining: Mining
     reranker: Reranker | None
     counts: Counter[str]
+    namesakes: Mapping[int, list[int]]  # by query, rows of the passages
+
+    def kept_in(self, folder: Path) -> Callable[[int, int], list[np.ndarray]]:
+        """`block`, of which an earlier call's finding in this folder is taken where it is there."""
+
+        def block(start: int, stop: int) -> list[np.ndarray]:
+            path = folder / f"queries-{start:08d}.json"
+            if path.is_file():
+                held = json.loads(path.read_text(encoding="utf-8"))
+                self.counts.update(held["counts"])
+                return [np.array(columns, np.int64) for columns in held["columns"]]
+            before = self.counts.copy()
+            found = self.block(start, stop)
+            counts = {what: count - before[what] for what, count in self.counts.items()}
+            with whole_file(path) as part:
+                columns = [one.tolist() for one in found]
+                part.write_text(json.dumps({"columns": columns, "counts": counts}) + "\n", encoding="utf-8")
+            return found
+
+        return block
 
     def block(self, start: int, stop: int) -> list[np.ndarray]:
         queries = range(start, stop)
@@ -238,6 +270,8 @@ class _Miner:
         columns = self.keep("positives in the window", columns, ~np.isin(rows[columns], self.positives(query)))
         listed = self.lists.rows[self.lists.offsets[query] : self.lists.offsets[query + 1]]
         columns = self.keep("listed already", columns, ~np.isin(rows[columns], listed))
+        namesakes = self.namesakes.get(query, [])
+        columns = self.keep("of the id of a positive", columns, ~np.isin(rows[columns], namesakes))
         self.counts["candidates"] += len(columns)
         low = self.scores[query][columns].astype(np.float64) <= self.mining.ceiling(positive)
         return self.keep("scored too near the positive", columns, low)
@@ -305,6 +339,33 @@ class _Miner:
     def keep(self, what: str, columns: np.ndarray, kept: np.ndarray) -> np.ndarray:
         self.counts[what] += int(len(kept) - kept.sum())
         return columns[kept]
+
+
+def _namesakes(lists: Lists, docs: DocIds, relevant: float) -> dict[int, list[int]]:
+    """By query, the passages of a run that have the id of a positive out of another collection, or that query's own."""
+    passages, named = lists.passages, dict[int, list[int]]()
+    if not isinstance(passages, Joined):
+        return named
+    part = np.searchsorted(passages.starts, lists.rows, "right") - 1
+    for number, other in enumerate(passages.parts):
+        places = np.flatnonzero((part == number) & (lists.labels >= relevant))
+        if other.fingerprint == docs.fingerprint or not len(places):
+            continue
+        queries, ids = lists.query[places], getattr(other, "ids", None)
+        names = [lists.queries.ids[query] for query in queries]
+        names += ids.take(lists.rows[places] - passages.starts[number]) if ids is not None else []
+        rows = rows_among(passages, docs.rows(names), docs.fingerprint)
+        for query, row in zip(np.resize(queries, len(names)).tolist(), rows.tolist(), strict=True):
+            if row != PAD:
+                named.setdefault(query, []).append(row)
+    return named
+
+
+def _folder(lists: Lists, run: Run, mining: Mining, reranker: Reranker) -> Path:
+    """Where what a reranker's reading came to is kept, by all that it is of."""
+    ranked = hashlib.sha256(run.rows.tobytes() + run.scores.tobytes()).hexdigest()
+    made_of = [lists.fingerprint(), run.docs.fingerprint, ranked, asdict(mining), settings(reranker), BLOCK]
+    return cache_folder() / "mined" / digest([*made_of, inspect.getsource(_Miner)])
 
 
 def _logits(scores: np.ndarray, positive: float, simans: SimANS) -> np.ndarray:

@@ -101,7 +101,7 @@ class RewriterTrainer:
         trainer = self._loop(_wearing(model, generator.adapter), reader.tokenizer, data, part)
         seen = _Seen(trainer.data_collator)
         trainer.data_collator = seen
-        trainer.add_callback(_stop_at_nan(seen, self.accumulate))
+        trainer.add_callback(_stop_at_nan(seen, self.accumulate, len(trainer.get_train_dataloader())))
         try:
             trainer.train()
         except torch.OutOfMemoryError as error:
@@ -198,14 +198,17 @@ class _Seen:
         return self.collator(examples)
 
 
-def _stop_at_nan(seen: _Seen, accumulate: int) -> Any:
+def _stop_at_nan(seen: _Seen, accumulate: int, passes: int) -> Any:
+    """Raises where a loss or gradient is not finite; an epoch has so many `passes`, and its last step what is left."""
     from transformers import TrainerCallback
 
     class Stop(TrainerCallback):
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
             wrong = [name for name in ("loss", "grad_norm") if not math.isfinite((logs or {}).get(name, 0.0))]
             if wrong:
-                batches = seen.batches[(state.global_step - 1) * accumulate : state.global_step * accumulate]
+                epoch, step = divmod(state.global_step - 1, math.ceil(passes / accumulate))
+                first, last = step * accumulate, min((step + 1) * accumulate, passes)
+                batches = seen.batches[epoch * passes + first : epoch * passes + last]
                 queries = ", ".join(query for batch in batches for query in batch)
                 raise FloatingPointError(
                     f"the {wrong[0]} is {logs[wrong[0]]} at step {state.global_step}, in a batch of the queries "

@@ -10,6 +10,7 @@ import pytest
 from retrieval.ids import DocIds
 from retrieval.lists import Lists
 from retrieval.types import Queries, Run
+from training import mining
 from training.mining import Mining, mine, remine, shares, simans
 
 WORDS = "otter comet violin volcano teapot harbour library kitchen winter marble copper ladder".split()
@@ -134,6 +135,36 @@ def test_the_denoiser_is_monotone_and_reads_no_more_than_it_takes():
     assert sorted(reader.read) == sorted([DOCS[0], DOCS[3], DOCS[2]])  # of the second query, 3 and then 2
 
 
+def test_what_a_reranker_left_is_kept_block_by_block(monkeypatch):
+    monkeypatch.setattr(mining, "BLOCK", 1)
+
+    class Killed(Table):
+        def score(self, pairs):
+            if "query 1" in {query for query, _ in pairs}:
+                raise KeyboardInterrupt
+            return super().score(pairs)
+
+    settings = Mining(k=None, choice="top", reranker_above=2.5)
+    scores = {text: float(i) for i, text in enumerate(DOCS)}
+    monkeypatch.setattr(Table, "contract", lambda self: {"reranker": "table", **self.scores}, raising=False)
+    with pytest.raises(KeyboardInterrupt):
+        mine(LISTS, RUN, settings, Killed(scores))
+    reader, again = Table(scores), Table(scores)
+    found = mine(LISTS, RUN, settings, reader)
+    assert sorted(reader.read) == sorted([DOCS[3], DOCS[2], DOCS[1]])  # of the second query alone
+    assert found.rows.tolist() == [0, 2, 2, 1] and found.offsets.tolist() == [0, 2, 4]
+    assert found.counts["mining: read by the reranker"] == 4 + 3
+    assert mine(LISTS, RUN, settings, again).counts == found.counts and not again.read
+    for other in ({"reranker": Table({})}, {"mining": replace(settings, reranker_above=1.5)}, {"run": shifted(RUN)}):
+        given = {"run": RUN, "mining": settings, "reranker": Table(scores)} | other
+        mine(LISTS, **given)
+        assert given["reranker"].read
+
+
+def shifted(run: Run) -> Run:
+    return replace(run, scores=run.scores - 1)
+
+
 def test_with_random_choice_denoising_first_or_last_gives_the_same():
     scores = {text: float(i % 3) for i, text in enumerate(DOCS)}
     lists, run = of([{9: 1.0}]), run_of([{row: 1 - row / 20 for row in range(12)}])
@@ -176,6 +207,7 @@ def test_what_was_dropped_and_what_is_short_is_counted():
         "queries without a positive in the run": 1,
         "positives in the window": 1,
         "listed already": 1,
+        "of the id of a positive": 0,
         "candidates": 5 + 3,
         "scored too near the positive": 1 + 1,
         "near-duplicates of positives": 1,

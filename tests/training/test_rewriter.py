@@ -175,6 +175,26 @@ def test_a_loss_that_is_not_finite_stops_with_the_queries_of_the_batch(generator
         broken.train(generator, PAIRS, tmp_path / "a")
 
 
+def test_queries_of_a_batch_are_named_where_passes_do_not_divide_into_steps(generator, tmp_path, monkeypatch):
+    import trl
+
+    step, asked = trl.DPOTrainer.training_step, []
+
+    def watched(self, model, inputs, *rest):
+        texts = self.processing_class.batch_decode(inputs["input_ids"])
+        asked.append({next(f"q{n}" for n in range(6) if f"anew: {n}" in text) for text in texts})
+        return step(self, model, inputs, *rest) * (math.nan if len(asked) == 4 else 1)
+
+    pairs = [
+        Preference(f"q{n}", [{"role": "user", "content": f"Write anew: {n}"}], CHOSEN[0], CHOSEN[1]) for n in range(6)
+    ]
+    monkeypatch.setattr(trl.DPOTrainer, "training_step", watched)
+    with pytest.raises(FloatingPointError, match="at step 3, in a batch of the queries") as caught:
+        RewriterTrainer(**FEW | {"batch_size": 4, "accumulate": 2}).train(generator, pairs, tmp_path / "a")
+    named = str(caught.value).split("queries ")[1].split(":")[0].split(", ")
+    assert len(asked) == 5 and sorted(named) == sorted([*asked[3], *asked[4]])  # 3 passes an epoch: 2, 1, then 2
+
+
 def test_out_of_memory_says_what_to_raise(generator, tmp_path, monkeypatch):
     import torch
     import trl

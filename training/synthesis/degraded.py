@@ -11,6 +11,7 @@ import numpy as np
 
 from retrieval.asking import cut_words
 from retrieval.collection import Collection
+from retrieval.composed import settings
 from retrieval.corpus import Corpus, Document
 from retrieval.locate import cache_folder
 from retrieval.protocols import Retriever
@@ -81,9 +82,7 @@ class Degraded:
     def contract(self) -> dict[str, Any]:
         """All that determines the documents of a given collection, as plain values."""
         own = ("split", "relevant", "levels", "positives", "depth", "words", "seed")
-        contract = getattr(self.retriever, "contract", None)
-        retriever = dict(contract()) if contract else type(self.retriever).__name__
-        return {**{name: getattr(self, name) for name in own}, "retriever": retriever}
+        return {**{name: getattr(self, name) for name in own}, "retriever": settings(self.retriever)}
 
     def provenance(self) -> dict[str, Any]:
         """The same, for the manifest."""

@@ -8,6 +8,7 @@ import pytest
 from retrieval.collection import write_collection
 from retrieval.datasets.folder import Folder
 from retrieval.retrievers.bm25 import BM25
+from training import retrieved
 from training.filters import Keep
 from training.sources.filtered import Filtered
 from training.sources.judged import Judged
@@ -49,6 +50,30 @@ def test_a_query_is_kept_where_bm25_finds_its_document_that_high(dataset):
     assert [len(lists) for lists in kept.values()] == [3, 4, 4]  # monotone; d has no document with its term
     assert kept[2].counts["queries not among the first 2"] == 1
     assert kept[2].counts["queries twice for the same passages"] == 1
+
+
+def test_what_the_retriever_found_is_kept_chunk_by_chunk(dataset, monkeypatch):
+    monkeypatch.setattr(retrieved, "CHUNK", 2)
+    asked = []
+
+    class Watched(BM25):
+        def retrieve(self, queries, k):
+            asked.append(list(queries.ids))
+            if len(asked) == 2:
+                raise KeyboardInterrupt
+            return super().retrieve(queries, k)
+
+    with pytest.raises(KeyboardInterrupt):
+        Filtered(Judged(dataset), retriever=Watched(), rank=2).lists()
+    lists = Filtered(Judged(dataset), retriever=Watched(), rank=2).lists()
+    assert asked == [["a", "b"], ["c", "d"], ["c", "d"], ["e"]]
+    assert lists.queries.ids == Filtered(Judged(dataset), retriever=BM25(), rank=2).lists().queries.ids
+
+
+def test_where_a_retriever_finds_nothing_no_query_is_left(tmp_path):
+    write_collection(tmp_path / "n", DOCUMENTS, {"d": "volcano"}, {"train": {"d": {"d4": 1}}})
+    with pytest.raises(ValueError, match=r"no query of 1 is left \(1 not among the first 2\)"):
+        Filtered(Judged(Folder(str(tmp_path / "n"))), retriever=BM25(), rank=2).lists()
 
 
 def test_filtering_again_drops_nothing(dataset):

@@ -14,8 +14,9 @@ from retrieval.mine import mine
 from retrieval.retrievers.bm25 import BM25
 from retrieval.run_file import write_run
 from retrieval.types import Run
+from training import retrieved as module
 from training.mining import Mining, remine
-from training.sources import mined as module
+from training.sources.ict import ICT
 from training.sources.judged import Judged
 from training.sources.mined import Mined
 
@@ -133,6 +134,29 @@ def test_lists_of_one_collection_take_negatives_of_another(data, tmp_path):
     assert Mined(Judged(data), more, negatives=negatives(tmp_path, {"qid": "q", "docid": ["z"]})).lists().rows[1] == 6
     with pytest.raises(ValueError, match=r"give mining.near_duplicate"):
         Mined(Judged(data), more, BM25(), mining=Mining(near_duplicate=None)).lists()
+
+
+def test_the_document_that_a_sentence_was_taken_from_is_no_negative_of_it(tmp_path):
+    texts = {"x": "Otters swim. They sleep.", "y": "Comets shine. They sleep.", "z": "Otters eat."}
+    documents = [(name, "", text) for name, text in texts.items()]
+    write_collection(tmp_path / "two", documents, {"u": "x"}, {"test": {"u": {"z": 1}}})
+    two = Folder(str(tmp_path / "two"))
+    lists = Mined(ICT(two, kept=0.0), two, BM25(), mining=TOP).lists()
+    found = shown(lists)
+    assert list(found) == ["x", "y"] and all(1 in found[name].values() for name in found)
+    assert not any(texts[name] in found[name] for name in found)
+    assert lists.counts["mining: of the id of a positive"] == 2 and lists.counts["mining: mined negatives"] > 0
+
+
+def test_a_reranker_for_negatives_chosen_before_is_refused(data):
+    for given in ({"reranker": Length()}, {"mining": Mining(reranker_above=1.0)}):
+        with pytest.raises(ValueError, match="negatives were chosen when they were mined: give the reranker"):
+            Mined(Judged(data), data, negatives="y", **given)
+
+
+class Length:
+    def score(self, pairs):
+        return np.array([len(text) for _, text in pairs], np.float32)
 
 
 @pytest.mark.parametrize("given", [{}, {"retriever": BM25(), "run": "x"}, {"run": "x", "negatives": "y"}])

@@ -203,6 +203,13 @@ def test_queries_read_as_the_model_reads_them_when_it_searches(toy, given):
     assert replace(lists, queries=before.queries).fingerprint() == before.fingerprint()
 
 
+def test_what_the_first_pass_found_is_kept(toy, given, monkeypatch):
+    first = FeedbackTexts(given, toy, BM25(), ANCEPRF(Noting(), fb_docs=2)).lists()
+    monkeypatch.setattr(BM25, "retrieve", None)
+    again = FeedbackTexts(given, toy, BM25(), ANCEPRF(Noting(), fb_docs=2)).lists()
+    assert again.fingerprint() == first.fingerprint() and again.counts == first.counts
+
+
 def test_what_gives_no_feedback_texts_is_refused(toy, given):
     with pytest.raises(ValueError, match="Noting has no texts.. that an encoder could be trained on: use ance_prf"):
         FeedbackTexts(given, toy, BM25(), Noting())

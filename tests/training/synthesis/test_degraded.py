@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import pytest
+import yaml
 
 from retrieval.collection import Collection, write_collection
 from retrieval.datasets.folder import Folder
@@ -138,6 +140,12 @@ def test_a_folder_of_other_settings_is_refused_and_one_of_these_left(toy, tmp_pa
         Degraded(words=8).synthesize(toy, tmp_path / "made")
 
 
+def test_neighbours_of_another_retriever_make_another_folder(toy, tmp_path):
+    Degraded(retriever=BM25()).synthesize(toy, tmp_path / "made")
+    with pytest.raises(ValueError, match="retriever is .* there"):
+        Degraded(retriever=BM25(k1=0.5)).synthesize(toy, tmp_path / "made")
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -152,6 +160,11 @@ def test_a_folder_of_other_settings_is_refused_and_one_of_these_left(toy, tmp_pa
 def test_settings_that_cannot_be_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         Degraded(**settings)
+
+
+@pytest.mark.parametrize("path", sorted((Path(__file__).parents[3] / "configs/sycl").glob("nfcorpus-*-*.yaml")))
+def test_the_recipes_leave_out_lists_that_are_too_short_whatever_the_labels(path):
+    assert yaml.safe_load(path.read_text())["groups"]["short"] == "drop"
 
 
 def test_every_list_of_nfcorpus_keeps_what_the_levels_promise(data, tmp_path):
