@@ -140,10 +140,23 @@ def test_a_folder_of_other_settings_is_refused_and_one_of_these_left(toy, tmp_pa
         Degraded(words=8).synthesize(toy, tmp_path / "made")
 
 
-def test_neighbours_of_another_retriever_make_another_folder(toy, tmp_path):
-    Degraded(retriever=BM25()).synthesize(toy, tmp_path / "made")
-    with pytest.raises(ValueError, match="retriever is .* there"):
-        Degraded(retriever=BM25(k1=0.5)).synthesize(toy, tmp_path / "made")
+class Searching:
+    """A retriever without contract()."""
+
+    def __init__(self, k1):
+        self.k1, self.within = k1, BM25(k1=k1)
+
+    def open(self, corpus, folder):
+        self.within.open(corpus, folder)
+
+    def retrieve(self, queries, k):
+        return self.within.retrieve(queries, k)
+
+
+def test_neighbours_of_a_retriever_of_other_settings_make_another_folder(toy, tmp_path):
+    Degraded(retriever=Searching(1.2)).synthesize(toy, tmp_path / "made")
+    with pytest.raises(ValueError, match="made of something else .retriever is .*k1.: 1.2.* there, .*k1.: 0.5.* here"):
+        Degraded(retriever=Searching(0.5)).synthesize(toy, tmp_path / "made")
 
 
 @pytest.mark.parametrize(
