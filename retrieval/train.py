@@ -249,10 +249,12 @@ def _report(
     lines = [json.loads(line) for line in (out / "training.jsonl").read_text().splitlines()]
     picture = draw(systems, out / "measures.png", title, lines)
     shared = {what: count for what, count in about["contamination"].items() if "trained on" in what and count}
+    leaked = about["contamination"]["test queries trained on"]
     notes = [
         f"trained on: {_listed(about['training groups'])}",
         f"checkpoint: step {about['best step']} of {about['steps']}, {about['dev'] or 'the last, as there is no dev'}",
         f"shared by training and test: {_listed(shared) or 'no query and no judged document, nor nearly'}",
+        *([f"WARNING: {leaked} test queries were trained on"] * (leaked > 0)),
         *(f"{what}: {about[what]}" for what in ("truncated documents", "truncated queries") if about.get(what)),
         f"picture:    {picture}",
         f"model:      {out / 'model'}",

@@ -148,7 +148,7 @@ def test_the_dev_measure_may_go_by_any_of_its_names(recipe, tiny_model):
 def test_training_on_test_queries_is_said_beside_the_figures(recipe, tiny_model, capsys):
     encoder = f"encoder: {{type: transformer, model: {tiny_model}, pooling: mean}}\n"
     results = run(train, [recipe(LIMIT + encoder + TRAIN), "split=test", "out=leaked"])
-    assert results["test queries trained on"] == 28
+    assert results["contamination"]["test queries trained on"] == 28
     assert "WARNING: 28 test queries were trained on" in capsys.readouterr().out
 
 

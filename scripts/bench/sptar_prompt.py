@@ -97,7 +97,9 @@ def learn(net: LlamaForCausalLM, coded: list[list[int]]) -> None:
             print(f"  step {step + 1}: loss {mean:.3f}, {time.perf_counter() - started:.0f} s", flush=True)
 
 
-def write(collection: Collection, folder: Path, model: Path, prompt: QueryPrompt, adapter: Path | None) -> list[tuple[str, str]]:
+def write(
+    collection: Collection, folder: Path, model: Path, prompt: QueryPrompt, adapter: Path | None
+) -> list[tuple[str, str]]:
     """Queries for 300 documents without judgements, each with the document that it was written for."""
     generator = Transformers(str(model), adapter=adapter and str(adapter), dtype="float32", device="cpu")
     WeakQueries(generator, prompt, documents=300, sampling=Sampling(32)).synthesize(collection, folder)
