@@ -91,7 +91,7 @@ def train(
     grouped: Callable[[Lists], Groups] = partial(Groups, **asdict(groups), seed=seed)
     listed = grouped(lists)
     refresh = _refresh(collection, system, data, lists, grouped, out) if trainer.refresh_steps else None
-    measure = None if dev is None else dev_evaluation(collection, held_out, dev, system, out, seed)
+    measure = None if dev is None else dev_evaluation(collection, held_out, dev, system, seed)
     metric = None if dev is None else str(parse(dev.measure))
     model = _prepared(system, tuning, data)
     shared = contamination(lists, *_of_evaluation(collection, test))

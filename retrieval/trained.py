@@ -19,6 +19,7 @@ from retrieval.files import digest
 from retrieval.indexes.flat import Flat
 from retrieval.indexes.inverted import Inverted
 from retrieval.indexes.late import Late
+from retrieval.locate import cache_folder
 from retrieval.protocols import Encoder, Reformulator, Reranker, Retriever
 from retrieval.retrievers.dense import DenseRetriever
 from retrieval.retrievers.feedback import FeedbackRetriever
@@ -106,12 +107,12 @@ def alone(encoder: Any) -> Retriever:
 
 
 def dev_evaluation(
-    collection: Collection, held_out: tuple[Queries, Qrels], dev: Dev, system: System, folder: Path, seed: int
+    collection: Collection, held_out: tuple[Queries, Qrels], dev: Dev, system: System, seed: int
 ) -> Callable[[Any], Mapping[str, float]]:
     """A function that measures a model on these queries over a sample of the corpus, the same sample each time."""
     queries, qrels = held_out
-    sampled = digest([collection.corpus.fingerprint, qrels.to_dict(), dev.documents, seed])[:16]
-    corpus = _sample(collection.corpus, qrels, dev.documents, folder / f"dev-{sampled}", seed)
+    name = digest([collection.corpus.fingerprint, qrels.to_dict(), dev.documents, seed])
+    corpus = _sample(collection.corpus, qrels, dev.documents, cache_folder() / "dev" / name, seed)
 
     def measured(model: Any) -> Mapping[str, float]:
         retriever = system.around(system.part.around(model))

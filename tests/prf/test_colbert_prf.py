@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from transformers import AutoTokenizer
 
 from prf.colbert_prf import ColBERTPRF
 from retrieval.corpus import Corpus, Document
@@ -170,7 +171,7 @@ def test_tokens_are_those_behind_the_vectors_and_are_counted_by_document(folder,
     rows = np.array([3, 0, len(DOCUMENTS) - 1], np.int32)
     _, feedback = retriever.source.feedback(ASKED, retriever.source.retrieve(ASKED, 3))
     vectors, tokens = feedback.tokens(rows)
-    words = ColBERT(str(folder))._tokenizer
+    words = AutoTokenizer.from_pretrained(folder)
     split = [["[CLS]", "[unused1]", *words.tokenize(text), "[SEP]"] for text in DOCUMENTS]
     split = [[token for token in one if token not in string.punctuation] for one in split]
     assert tokens == [token for row in rows for token in split[row]] and len(tokens) == len(vectors.vectors)
