@@ -44,7 +44,8 @@ def narrow(vectors: np.ndarray, dtype: Number) -> list[np.ndarray]:
     if dtype == "bfloat16":
         return [_to_bfloat16(vectors)]
     largest = np.abs(vectors).max(axis=0, initial=0)
-    scales = (np.where(largest > 0, largest, 1) / 127).astype(np.float32)
+    # a scale below the smallest normal number would lose digits, or be 0
+    scales = np.maximum(np.where(largest > 0, largest, 1) / 127, np.finfo(np.float32).tiny).astype(np.float32)
     return [scales, np.rint(vectors / scales).clip(-127, 127).astype(np.int8)]
 
 

@@ -94,8 +94,7 @@ def test_a_rewriter_of_the_best_of_n_makes_a_held_out_query_find_its_document(co
     more = {"pairs": SMALL, "sampling": Sampling(8, 1.0), "measures": ["Sufficiency@1"], "fallback": "keep"}
     rules = Rules(str(tiny_chat))
     results = prefer(Folder(str(toy)), BM25(), rules, trainer, out=tmp_path / "out", **more)
-    before, after = (results[name]["mean"]["Sufficiency@1"] for name in ("untrained", "round 1"))
-    assert before == 0 < after  # of two queries: a model this tiny may miss one, whichever tokens it was trained with
+    assert results["untrained"]["mean"]["Sufficiency@1"] == 0 and results["round 1"]["mean"]["Sufficiency@1"] == 1
 
 
 def test_without_the_query_itself_two_texts_are_compared(collection, tiny_chat, tmp_path):
