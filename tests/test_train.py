@@ -10,6 +10,7 @@ import pytest
 
 from prf.ance_prf import ANCEPRF
 from retrieval.cli import run
+from retrieval.collection import Collection, write_collection
 from retrieval.datasets.generated_limit import GeneratedLimit
 from retrieval.encoders.towers import Towers
 from retrieval.encoders.transformer import Transformer
@@ -19,6 +20,7 @@ from retrieval.retrievers.dense import DenseRetriever
 from retrieval.retrievers.feedback import FeedbackRetriever
 from retrieval.run_file import read_run
 from retrieval.train import train
+from retrieval.trained import Dev, dev_evaluation
 
 MADE = {"documents": 8, "queries": 28, "distractors": 12, "items": 8, "train_queries": 28, "dev_queries": 10}
 LIMIT = f"""\
@@ -196,3 +198,24 @@ def test_mining_anew_needs_mined_data(trained, tiny_model, capsys):
     with pytest.raises(SystemExit):
         trained(bi_encoder(tiny_model), ", refresh_steps: 2")
     assert "data has to be of type mined" in capsys.readouterr().err
+
+
+def test_dev_leaves_out_documents_of_the_query_s_own_id_as_the_test_does(tmp_path):
+    write_collection(
+        tmp_path / "own",
+        [("a", "", "otters swim in rivers"), ("b", "", "otters swim")],
+        {"a": "otters swim in rivers"},
+        {"test": {"a": {"b": 1}}},
+    )
+
+    class Same:
+        part = property(lambda self: self)
+
+        def around(self, part):
+            return BM25() if part is self else self
+
+    for excludes, expected in ((True, 1.0), (False, 0.5)):
+        collection = Collection(tmp_path / "own", excludes_self=excludes)
+        held_out = collection.queries("test"), collection.qrels("test")
+        measured = dev_evaluation(collection, held_out, Dev(measure="RR@10"), Same(), 0)
+        assert measured(None) == {"RR@10": expected}
