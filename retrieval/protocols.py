@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -38,7 +39,9 @@ __all__ = [
     "SavedIndex",
     "Source",
     "Stop",
+    "Suite",
     "Synthesizer",
+    "Task",
     "TextReader",
     "Tuning",
     "Writer",
@@ -83,6 +86,28 @@ class Dataset(Protocol):
 
     def open(self) -> Collection:
         """Documents, queries and judgements. Raises FileNotFoundError that says where they may be put."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One test of a suite: a split of a collection, and how it is measured."""
+
+    name: str
+    dataset: Dataset
+    split: str = "test"
+    measures: tuple[str, ...] = ("nDCG@10", "R@100")  # the first is the one that averages are of
+    k: int = 1000  # results per query that are measured
+    max_p: bool = False  # results are passages of documents, of which the best counts: CRUMB's MaxP
+
+
+class Suite(Protocol):
+    """A list of tests, and the averages over them that people quote."""
+
+    def tasks(self) -> Sequence[Task]:
+        """Each test, in the order they are shown. Nothing is read yet."""
+
+    def averages(self) -> Mapping[str, Sequence[str]]:
+        """The names of the tasks that each average is over, by the average's name; an average names its sets."""
 
 
 class Analyzer(Protocol):

@@ -23,6 +23,7 @@ __all__ = ["FOLDERS", "NoComponent", "components", "find", "guess", "hint", "kin
 FOLDERS: dict[type, str] = {
     protocols.Analyzer: "retrieval.analyzers",
     protocols.Dataset: "retrieval.datasets",
+    protocols.Suite: "retrieval.suites",
     protocols.Encoder: "retrieval.encoders",
     protocols.Index: "retrieval.indexes",
     protocols.Retriever: "retrieval.retrievers",

@@ -1,6 +1,7 @@
-"""MiniLM trained on graded judgements by five losses, same steps: `python scripts/bench/graded.py dl|cranfield [seeds]`.
+"""MiniLM trained on graded judgements by five losses, same steps: `python scripts/bench/graded.py WHICH [seeds]`.
 
 dl: train on DL20's judgements, test on DL19, and the reverse (trec-dl-pool). cranfield: five folds of its queries.
+scifact: train on DL20's judgements, test on SciFact, which is out of domain.
 Tested by reranking the 50 best of zero-shot MiniLM per query, which are all that a trained model has to encode; means
 and ranges over seeds, paired t over queries (each query's mean over seeds) against zero-shot in the same order.
 Finished runs are in runs/bench/graded.jsonl and are not run again: the same command goes on where it stopped.
@@ -37,6 +38,8 @@ from training.sources.judged import lists_of
 from training.trainer import Trainer
 
 DONE = Path("runs/bench/graded.jsonl")
+TRAINED = {"dl": "trec-dl-pool", "scifact": "trec-dl-pool", "cranfield": "cranfield"}
+TESTED = {"dl": "trec-dl-pool", "scifact": "scifact", "cranfield": "cranfield"}
 DEPTH, STEPS, BATCH, SIZE = 50, 12, 8, 4
 GRADED = {"positives": 2, "relevant": 1}
 BINARY = {"positives": 1, "relevant": 2, "graded": False}
@@ -55,6 +58,11 @@ def collection(name: str) -> Collection:
     return Folder(name).open()
 
 
+def split(name: str, part: str) -> tuple[Queries, Qrels]:
+    """Queries and judgements of a split."""
+    return collection(name).queries(part), collection(name).qrels(part)
+
+
 def some(queries: Queries, qrels: Qrels, names: set[str]) -> tuple[Queries, Qrels]:
     """These queries with their judgements."""
     judged = qrels.to_dict()
@@ -65,12 +73,12 @@ def some(queries: Queries, qrels: Qrels, names: set[str]) -> tuple[Queries, Qrel
 @cache
 def parts(which: str) -> list[tuple[str, tuple[Queries, Qrels], tuple[Queries, Qrels]]]:
     """Name, what is trained on and what is tested on."""
+    dl19, dl20 = split("trec-dl-pool", "dl19"), split("trec-dl-pool", "dl20")
     if which == "dl":
-        both = {
-            s: (collection("trec-dl-pool").queries(s), collection("trec-dl-pool").qrels(s)) for s in ("dl19", "dl20")
-        }
-        return [("DL20 -> DL19", both["dl20"], both["dl19"]), ("DL19 -> DL20", both["dl19"], both["dl20"])]
-    queries, qrels = collection("cranfield").queries("test"), collection("cranfield").qrels("test")
+        return [("DL20 -> DL19", dl20, dl19), ("DL19 -> DL20", dl19, dl20)]
+    if which == "scifact":
+        return [("DL20 -> SciFact", dl20, split("scifact", "test"))]
+    queries, qrels = split("cranfield", "test")
     order = np.random.default_rng(0).permutation(len(queries))
     folds = [{queries.ids[i] for i in order[fold::5]} for fold in range(5)]
     every = set(queries.ids)
@@ -83,7 +91,7 @@ def parts(which: str) -> list[tuple[str, tuple[Queries, Qrels], tuple[Queries, Q
 @cache
 def zero_shot(which: str, part: str) -> Run:
     """The best of MiniLM as it comes."""
-    held = {"dl": "trec-dl-pool"}.get(which, which)
+    held = TESTED[which]
     retriever = DenseRetriever(Transformer(dtype="float32"), Flat())
     retriever.open(collection(held).corpus, cache_folder())
     tested = next(test for name, _, test in parts(which) if name == part)
@@ -93,7 +101,7 @@ def zero_shot(which: str, part: str) -> Run:
 def reranked(encoder: Transformer, which: str, part: str) -> Run:
     """The zero-shot documents in the order of another encoder."""
     first, queries = zero_shot(which, part), next(test[0] for name, _, test in parts(which) if name == part)
-    corpus = collection({"dl": "trec-dl-pool"}.get(which, which)).corpus
+    corpus = collection(TESTED[which]).corpus
     rows = np.unique(first.rows[first.rows >= 0])
     docs = encoder.encode_docs(corpus.texts(rows)).vectors
     place = {int(row): i for i, row in enumerate(rows)}
@@ -106,7 +114,7 @@ def reranked(encoder: Transformer, which: str, part: str) -> Run:
 def trained(which: str, part: str, loss: str, seed: int) -> dict[str, float]:
     """nDCG@10 by query of a model trained with one loss and one seed."""
     (queries, qrels), (_, judged) = next((train, test) for name, train, test in parts(which) if name == part)
-    corpus = collection({"dl": "trec-dl-pool"}.get(which, which)).corpus
+    corpus = collection(TRAINED[which]).corpus
     made, grouping = LOSSES[loss]
     groups = Groups(lists_of(corpus, queries, qrels), SIZE, seed=seed, **grouping)
     encoder = Transformer(dtype="float32")
@@ -147,7 +155,9 @@ def main(which: str, seeds: int) -> None:
 def table(which: str) -> None:
     """Print means, ranges and tests, the folds of Cranfield as one set."""
     names = [part for part, _, _ in parts(which)]
-    for title, inside in [(name, [name]) for name in names] if which == "dl" else [("Cranfield, 5 folds", names)]:
+    for title, inside in (
+        [(name, [name]) for name in names] if which != "cranfield" else [("Cranfield, 5 folds", names)]
+    ):
         start: dict[str, float] = {}
         for name in inside:
             start |= by_query(zero_shot(which, name), next(test[1] for part, _, test in parts(which) if part == name))

@@ -1,0 +1,1 @@
+"""Suites of tests, one a file."""

@@ -1,0 +1,28 @@
+"""Any collections on disk as a suite."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from retrieval.datasets.folder import Folder
+from retrieval.protocols import Task
+from retrieval.tasks import average_of
+
+__all__ = ["Folders"]
+
+
+class Folders:
+    """Collections in BEIR layout, by folder: paths, or names below RETRIEVAL_DATA; one average over all."""
+
+    def __init__(
+        self, paths: list[str], split: str = "test", measures: tuple[str, ...] = ("nDCG@10", "R@100"), k: int = 1000
+    ):
+        self.paths, self.split, self.measures, self.k = paths, split, measures, k
+
+    def tasks(self) -> Sequence[Task]:
+        """One test a folder, named by its path."""
+        return [Task(path, Folder(path), self.split, self.measures, self.k) for path in self.paths]
+
+    def averages(self) -> Mapping[str, Sequence[str]]:
+        """The mean over all."""
+        return average_of("all", self.paths)

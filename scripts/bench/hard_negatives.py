@@ -1,0 +1,95 @@
+"""Hard negatives mined by MiniLM against random ones, NFCorpus: `python scripts/bench/hard_negatives.py [steps] [seeds]`.
+
+MiniLM in float32 (training in bfloat16 where the processor has it), InfoNCE over a positive and three negatives of each
+query and all passages of the other queries, the same queries in the same order. Whole corpus searched, test queries.
+Finished runs are in runs/bench/hard_negatives.jsonl.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from eval import evaluate
+from eval.significance import paired_t
+from retrieval.encoders.transformer import Transformer
+from retrieval.indexes.flat import Flat
+from retrieval.locate import cache_folder
+from retrieval.protocols import Source
+from retrieval.retrievers.dense import DenseRetriever
+from scripts.bench.graded import collection, evaluation
+from training.collections import Groups
+from training.losses.infonce import InfoNCE
+from training.mining import Mining
+from training.sources.judged import Judged
+from training.sources.mined import Mined
+from training.trainer import Trainer
+
+DONE = Path("runs/bench/hard_negatives.jsonl")
+BATCH, SIZE = 16, 4
+
+
+def sources() -> dict[str, tuple[Source, str]]:
+    """Training data and where a group's negatives come from, by name."""
+    from retrieval.datasets.beir import Beir
+
+    judged = Judged(Beir("nfcorpus"), "train")
+    zero_shot = DenseRetriever(Transformer(dtype="float32"), Flat())
+    mined = Mined(judged, Beir("nfcorpus"), zero_shot, Mining(k=8, choice="random", last_rank=100, share=0.95))
+    return {"random": (judged, "random"), "mined": (mined, "judged")}
+
+
+def measured(encoder: Transformer, folder: Path) -> dict[str, float]:
+    """nDCG@10 of each test query over the whole corpus."""
+    held = collection("nfcorpus")
+    retriever = DenseRetriever(encoder, Flat())
+    retriever.open(held.corpus, folder)
+    found = evaluate(retriever.retrieve(held.queries("test"), 100), held.qrels("test"), ["nDCG@10"])
+    return dict(zip(found.query_ids, map(float, found.values["nDCG@10"]), strict=True))
+
+
+def trained(source: Source, negatives: str, steps: int, seed: int) -> dict[str, float]:
+    """The same of a model trained on a source."""
+    groups = Groups(source.lists(), SIZE, negatives=negatives, graded=False, seed=seed)
+    encoder = Transformer(dtype="float32")
+    trainer = Trainer(
+        InfoNCE(0.05), steps=steps, batch_size=BATCH, learning_rate=2e-5, eval_steps=steps, precision="auto", seed=seed
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        model = encoder.trainable()
+        trainer.train(model, groups, Path(folder), save=lambda model, place: place.mkdir())
+        return measured(encoder.around(model), Path(folder))
+
+
+def main(steps: int, seeds: int) -> None:
+    """Run what is missing, and print means and paired tests."""
+    DONE.parent.mkdir(parents=True, exist_ok=True)
+    for seed in range(seeds):
+        for name, (source, negatives) in sources().items():
+            if (name, steps, seed) not in {(one["negatives"], one["steps"], one["seed"]) for one in finished()}:
+                values = trained(source, negatives, steps, seed)
+                line = {"negatives": name, "steps": steps, "seed": seed, "ndcg": values}
+                with DONE.open("a") as file:
+                    file.write(json.dumps(line) + "\n")
+    start = evaluation(measured(Transformer(dtype="float32"), cache_folder()))
+    print(f"zero-shot {start.mean['nDCG@10']:.4f}")
+    found = {}
+    for name in ("random", "mined"):
+        runs = [one["ndcg"] for one in finished() if one["negatives"] == name and one["steps"] == steps]
+        found[name] = evaluation({query: float(np.mean([run[query] for run in runs])) for query in start.query_ids})
+        means = ", ".join(f"{np.mean([*run.values()]):.4f}" for run in runs)
+        print(f"{name}: {means}; against zero-shot {paired_t(found[name], start, 'nDCG@10')}")
+    print(f"mined against random: {paired_t(found['mined'], found['random'], 'nDCG@10')}")
+
+
+def finished() -> list[dict]:
+    """What earlier calls found."""
+    return [json.loads(line) for line in DONE.read_text().splitlines()] if DONE.is_file() else []
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 100, int(sys.argv[2]) if len(sys.argv) > 2 else 1)
