@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from eval.measures import Evaluation
 from retrieval.types import Qrels, Run
 
-__all__ = ["Cell", "Texts"]
+__all__ = ["Cell", "Curve", "Texts"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,3 +29,14 @@ class Texts:
 
     queries: Mapping[str, str]
     document: Callable[[str], str]
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """A chart of lines, such as recall by dimension: points (x, y) by the name of their line, x ascending."""
+
+    name: str
+    x: str  # what the axes show
+    y: str
+    series: Mapping[str, Sequence[tuple[float, float]]]
+    log: bool = False  # whether x is logarithmic
