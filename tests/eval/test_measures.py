@@ -215,7 +215,7 @@ def test_a_parameter_of_its_own_goes_to_ir_measures():
     [
         ("ndgc@10", "unknown measure 'ndgc@10'; the nearest are nDCG"),
         ("map_cut_5", "nearest are .*AP"),
-        ("P", "'P' needs a cutoff, as in P@10"),
+        ("P", "it needs a cutoff, as in P@10"),
         ("nDCG@0", "cutoff is at least 1"),
         ("nDCG@'ten'", "invalid param cutoff='ten'"),
         ("RR(rel=0)", "rel is at least 1"),
