@@ -76,6 +76,10 @@ class Collection:
             log.warning("%s %s: %d queries have no text, such as %r", self.name, split, len(empty), empty[0])
         return Queries(list(chosen), list(chosen.values()))
 
+    def every_query(self) -> Mapping[str, str]:
+        """The text of each query of queries.jsonl by its id, judged or not."""
+        return self._queries
+
     def counts(self, split: str) -> dict[str, int]:
         """What a split holds, and what in it is odd: judgements of documents that the corpus lacks, empty queries."""
         qrels, queries = self.qrels(split), self.queries(split)

@@ -14,6 +14,7 @@ from eval.report import figures
 from retrieval.cli import run
 from retrieval.encoding import dense
 from retrieval.locate import cache_folder
+from retrieval.looks import look, told
 from retrieval.protocols import Dataset, Encoder, Index
 from retrieval.retrievers.dense import DenseRetriever
 from retrieval.run_file import write_run
@@ -45,7 +46,7 @@ def curve(
     queries = collection.queries(split)
     asked = replace(queries, representations=dense(encoder.encode_queries(queries.texts)))
     counts = collection.counts(split)
-    points, made = [], {}
+    points, made, runs = [], {}, []
     for name, index in indexes.items():
         retriever = DenseRetriever(encoder, index)
         retriever.open(collection.corpus, cache_folder())
@@ -55,10 +56,12 @@ def curve(
             write_run(found, out / f"{name}.parquet")
             write_run(found, out / f"{name}.trec")
         evaluation = evaluate(found, collection.qrels(split), measures)
+        runs.append(found)
         points.append(Point(name, made[name][SIZE], made[name].get(RESCORED), evaluation))
         counts |= truncated(retriever) | {"truncated queries": getattr(asked.representations, "truncated", 0)}
-    _show(points, f"{collection.name}, {split}", baseline, counts, out)
-    return _figures(points, made, baseline) | {"collection": counts}
+    seen = look(collection, split, "curve", runs)
+    _show(points, f"{collection.name}, {split}", baseline, counts, told(seen), out)
+    return _figures(points, made, baseline) | {"collection": counts, "looks": seen}
 
 
 def _refuse(indexes: Mapping[str, Index], baseline: str | None, k: int, measures: Sequence[str]) -> None:
@@ -68,7 +71,7 @@ def _refuse(indexes: Mapping[str, Index], baseline: str | None, k: int, measures
     if baseline is not None and baseline not in indexes:
         raise ValueError(f"baseline {baseline!r} is none of the indexes: {', '.join(indexes)}")
     for name, index in indexes.items():
-        if "/" in name or name == "collection":
+        if "/" in name or name in ("collection", "looks"):
             raise ValueError(f"indexes: {name!r} cannot name one; it is taken, or holds a / and so ends a file name")
         if not hasattr(index, "provenance"):
             raise ValueError(f"indexes: {name} is a {type(index).__name__}, which does not say its bytes per vector")
@@ -84,10 +87,12 @@ def _made(name: str, index: Any) -> dict[str, Any]:
     return about
 
 
-def _show(points: list[Point], title: str, baseline: str | None, counts: dict[str, int], out: Path | None) -> None:
+def _show(
+    points: list[Point], title: str, baseline: str | None, counts: dict[str, int], seen: str, out: Path | None
+) -> None:
     first = next((point for point in points if point.name == baseline), None)
     notes = [f"{what}: {count}" for what, count in counts.items() if count and what not in ("queries", "judgements")]
-    print_curve(points, title, first, notes)
+    print_curve(points, title, first, [*notes, seen])
     if out:
         print(f"picture: {draw_curve(points, out / 'curve.png', title, first)}")
 

@@ -8,6 +8,7 @@ from typing import Any
 from eval import evaluate as measure
 from eval.report import draw, figures, print_report
 from retrieval.cli import run
+from retrieval.looks import look, told
 from retrieval.protocols import Dataset
 from retrieval.run_file import read_run
 from retrieval.search import MEASURES, check
@@ -26,17 +27,18 @@ def evaluate(
     """Measure run files (TREC or Parquet), each under a name, and test each against `baseline` query by query."""
     if baseline is not None and baseline not in runs:
         raise ValueError(f"baseline {baseline!r} is none of the runs: {', '.join(runs)}")
-    if not runs:
-        raise ValueError("runs: name at least one run file")
+    if not runs or "looks" in runs:
+        raise ValueError("runs: name another so, looks is taken" if runs else "runs: name at least one run file")
     collection = dataset.open()
     check(collection, split, measures)
     qrels = collection.qrels(split)
-    systems = {name: measure(read_run(path), qrels, measures) for name, path in runs.items()}
-    title = f"{collection.name}, {split}"
-    print_report(systems, title, baseline)
+    found = {name: read_run(path) for name, path in runs.items()}
+    systems = {name: measure(one, qrels, measures) for name, one in found.items()}
+    title, seen = f"{collection.name}, {split}", look(collection, split, "evaluate", found.values())
+    print_report(systems, title, baseline, [told(seen)])
     if out:
         print(f"picture: {draw(systems, out / 'measures.png', title)}")
-    return figures(systems, baseline)
+    return figures(systems, baseline) | {"looks": seen}
 
 
 if __name__ == "__main__":

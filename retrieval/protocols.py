@@ -98,6 +98,7 @@ class Task:
     measures: tuple[str, ...] = ("nDCG@10", "R@100")  # the first is the one that averages are of
     k: int = 1000  # results per query that are measured
     max_p: bool = False  # results are passages of documents, of which the best counts: CRUMB's MaxP
+    binary_split: str | None = None  # P, R and RR look at the judgements of this split
 
 
 class Suite(Protocol):
@@ -107,7 +108,7 @@ class Suite(Protocol):
         """Each test, in the order they are shown. Nothing is read yet."""
 
     def averages(self) -> Mapping[str, Sequence[str]]:
-        """The names of the tasks that each average is over, by the average's name; an average names its sets."""
+        """What each average is over, by its name, which names the sets: tasks, or averages that stand before it."""
 
 
 class Analyzer(Protocol):
@@ -124,8 +125,8 @@ class Encoder(Protocol):
     """Turns text into Representations.
 
     It may have `encode_chunks(chunks)`, documents chunk by chunk, the next tokenised ahead;
-    `encode_instructed(texts, instructions)` for queries that each carry an instruction; and `query_excess(texts)`, how
-    many tokens of each query text it would cut off.
+    `encode_instructed(texts, instructions)` for queries that each carry an instruction, and `instructed`, whether its
+    prompt has a place for one; and `query_excess(texts)`, how many tokens of each query text it would cut off.
     """
 
     def encode_queries(self, texts: Sequence[str]) -> Representations:
@@ -166,7 +167,8 @@ class SavedIndex(Protocol):
 class Retriever(Protocol):
     """Ranks the documents of a corpus.
 
-    It may say what it `reads` of a query, the first that there is: "terms", "representations", "texts".
+    It may say what it `reads` of a query, the first that there is: "terms", "representations", "texts"; and that it is
+    `nested`, that its k best begin every longer list of its.
     """
 
     def open(self, corpus: Corpus, folder: Path) -> None:

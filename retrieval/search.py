@@ -15,6 +15,7 @@ from retrieval.cli import run
 from retrieval.collection import Collection
 from retrieval.explain import answered
 from retrieval.locate import cache_folder
+from retrieval.looks import look, told
 from retrieval.protocols import COUNTED, OF_THE_CORPUS, Dataset, Retriever
 from retrieval.run_file import write_run
 from retrieval.types import Queries, Run
@@ -88,14 +89,16 @@ def _reported(
     qrels = collection.qrels(split)
     systems = {name: evaluate(one, qrels, measures) for name, (one, _) in zip(names, found, strict=True)}
     costs = dict(zip(names, (cost for _, cost in found), strict=True))
+    seen = look(collection, split, "search", [one for one, _ in found])
     against = names[1] if others else None
     notes = [f"{what}: {count}" for what, count in counts.items() if count and what not in ("queries", "judgements")]
+    notes.append(told(seen))
     shown = costs if others or "generations" in costs[first.name] else {}
     print_report(
         {name: systems[name] for name in reversed(names)}, f"{collection.name}, {split}", against, notes, shown
     )
     results = figures(systems, against)
-    return {name: results[name] | {"cost": costs[name]} for name in names}
+    return {name: results[name] | {"cost": costs[name]} for name in names} | {"looks": seen}
 
 
 def check(collection: Collection, split: str, measures: Sequence[str], k: int = 1) -> None:

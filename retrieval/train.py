@@ -21,6 +21,7 @@ from retrieval.composed import settings
 from retrieval.environment import is_first_process
 from retrieval.files import digest
 from retrieval.lists import Lists
+from retrieval.looks import choose_on, look, told
 from retrieval.protocols import Dataset, Encoder, Reformulator, Reranker, Retriever, Source, Tuning
 from retrieval.run_file import read_run, write_run
 from retrieval.search import MEASURES, check, ranked, searched, truncated
@@ -99,6 +100,8 @@ def train(
     best = trainer.train(model, listed, out, measure, metric, refresh, tuning.save, about)
     if not is_first_process():
         return {}
+    if dev is not None and dev.split is not None:
+        choose_on(collection, dev.split, "train")
     trained = system.around(tuning.trained(system.part, best.model))
     runs = {name: ranked(collection, one, test, k) for name, one in {**(baselines or {}), **system.start()}.items()}
     runs["trained"] = ranked(collection, trained, test, k, folder=out)
@@ -245,6 +248,7 @@ def _report(
     for name, found in runs.items():
         write_run(found, out / f"{name}.parquet")
         systems[name] = evaluate(found, qrels, measures)
+    seen = look(collection, test, "train", runs.values())
     title = f"{collection.name}, {test}: {len(qrels.query_ids)} queries, {len(collection.corpus)} documents"
     lines = [json.loads(line) for line in (out / "training.jsonl").read_text().splitlines()]
     picture = draw(systems, out / "measures.png", title, lines)
@@ -256,11 +260,12 @@ def _report(
         f"shared by training and test: {_listed(shared) or 'no query and no judged document, nor nearly'}",
         *([f"WARNING: {leaked} test queries were trained on"] * (leaked > 0)),
         *(f"{what}: {about[what]}" for what in ("truncated documents", "truncated queries") if about.get(what)),
+        told(seen),
         f"picture:    {picture}",
         f"model:      {out / 'model'}",
     ]
     print_report(systems, title, baseline, notes)
-    return figures(systems, baseline) | about
+    return figures(systems, baseline) | about | {"looks": seen}
 
 
 def _listed(counts: Mapping[str, int]) -> str:

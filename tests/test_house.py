@@ -68,6 +68,7 @@ def test_a_config_loads_and_its_first_line_says_what_it_gives(path):
     from retrieval.prefer import prefer
     from retrieval.pretrain import pretrain
     from retrieval.search import search
+    from retrieval.suite import suite
     from retrieval.synthesize import synthesize
     from retrieval.train import train
     from retrieval.tune_prompt import tune_prompt
@@ -75,6 +76,7 @@ def test_a_config_loads_and_its_first_line_says_what_it_gives(path):
     first, text = path.read_text().splitlines()[0], path.read_text()
     assert first.startswith("# ") and any(character.isdigit() for character in first)
     verbs = {
+        "suite:": suite,
         "objective:": pretrain,
         "soft_prompt:": tune_prompt,
         "mining:": mine,

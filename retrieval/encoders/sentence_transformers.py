@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -11,13 +9,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from retrieval.model_files import choose_device, choose_dtype, find_model, sha256
+from retrieval.model_files import choose_device, choose_dtype, sha256
+from retrieval.trusted import cut, find_trusted, safe, settings_hash, token_limit
 from retrieval.types import Dense
 
 __all__ = ["SentenceTransformers"]
 
-PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
-OWN_CODE = "trust_remote_code: true runs it"
 DOC_PROMPTS = ("document", "passage", "corpus")  # as encode_document looks for them
 
 
@@ -72,9 +69,9 @@ class SentenceTransformers:
             "revision": self.revision,
             "version": _package().__version__,
             "weights": sha256(sorted(self.folder.rglob("*.safetensors"))),
-            "files": _settings_hash(self.folder),
+            "files": settings_hash(self.folder),
             "modules": [type(module).__name__ for module in self._model],
-            "max_seq_length": self._limit,
+            "max_seq_length": token_limit(self._model),
             "prompt": self._prompts["document"],
             "normalize": self.normalize,
             "dimensions": self._width,
@@ -90,12 +87,7 @@ class SentenceTransformers:
     @cached_property
     def folder(self) -> Path:
         """Where the model's files are."""
-        folder = find_model(self.model, self.revision)
-        if self.trust_remote_code and not Path(self.model).exists() and "snapshots" in folder.parts:
-            from huggingface_hub import snapshot_download
-
-            snapshot_download(self.model, revision=self.revision, allow_patterns=["*.py"])  # beside what is there
-        return folder
+        return find_trusted(self.model, self.revision, self.trust_remote_code)
 
     @cached_property
     def _model(self) -> Any:
@@ -103,7 +95,7 @@ class SentenceTransformers:
         found = (
             _package()
             .SentenceTransformer(
-                str(_safe(self.folder, self.trust_remote_code)),
+                str(safe(self.folder, self.trust_remote_code)),
                 device=str(choose_device(self.device)),
                 trust_remote_code=self.trust_remote_code,
                 local_files_only=True,
@@ -140,12 +132,6 @@ class SentenceTransformers:
             raise ValueError(f"dimensions is {self.dimensions}, and the vectors of {self.model} have {whole}")
         return self.dimensions or whole
 
-    @property
-    def _limit(self) -> int | None:
-        """The most tokens of a text; None where there is no limit, as in StaticEmbedding."""
-        limit = self._model.max_seq_length
-        return None if limit is None or limit == float("inf") else int(limit)
-
     def _encode(self, texts: Sequence[str], prompt: str, method: str) -> Dense:
         kinds = list(dict.fromkeys(texts))  # equal texts once: other batches would change the last bits
         place = {text: i for i, text in enumerate(kinds)}
@@ -163,16 +149,7 @@ class SentenceTransformers:
         broken = np.flatnonzero(~np.isfinite(found).all(1))
         if len(broken):
             raise ValueError(f"{self.model} in {self.dtype} gives NaN or infinity for {kinds[broken[0]][:60]!r}")
-        return Dense(found[places], int(self._cut([prompt + text for text in kinds])[places].sum()))
-
-    def _cut(self, texts: list[str]) -> np.ndarray:
-        """bool [texts]: which are longer than the model reads."""
-        tokenizer: Any = getattr(self._model[0], "tokenizer", None)
-        limit = self._limit
-        if limit is None or not hasattr(tokenizer, "convert_ids_to_tokens"):
-            return np.zeros(len(texts), bool)
-        ids = tokenizer(texts, truncation=False, padding=False, verbose=False).input_ids
-        return np.array([len(one) > limit for one in ids])
+        return Dense(found[places], int(cut(self._model, [prompt + text for text in kinds])[places].sum()))
 
 
 def _package() -> Any:
@@ -184,48 +161,3 @@ def _package() -> Any:
         message = "sentence_transformers needs the package of that name: pip install 'sentence-transformers>=5.2'"
         raise ModuleNotFoundError(message, name=error.name) from None
     return sentence_transformers
-
-
-def _safe(folder: Path, trusted: bool) -> Path:
-    """This folder. Raises FileNotFoundError for pickled weights, ValueError for code that is not trusted."""
-    if not any(folder.rglob("*.safetensors")):
-        pickled = [path.name for path in folder.rglob("*") if path.suffix in PICKLES]
-        why = f"only {pickled[0]}, a pickle, which is never loaded" if pickled else "no weights"
-        raise FileNotFoundError(f"{folder} has {why}: model.safetensors is missing")
-    for path in sorted(folder.rglob("*")):
-        if path.name == "pytorch_model.bin" and not any(path.parent.glob("*.safetensors")):
-            raise FileNotFoundError(f"{path} is a pickle, which is never loaded: convert it to model.safetensors")
-    own = [] if trusted else _own_code(folder)
-    if own:
-        raise ValueError(f"{folder} comes with code of its own ({own[0]}): {OWN_CODE}")
-    return folder
-
-
-def _own_code(folder: Path) -> list[str]:
-    """The classes that a model's folder names which are neither sentence-transformers' nor transformers'."""
-    kinds: list[str] = []
-    for path in sorted(folder.rglob("*.json")):
-        if path.name == "modules.json":
-            kinds += [module["type"] for module in json.loads(path.read_text(encoding="utf-8"))]
-        elif path.name == "router_config.json":
-            kinds += json.loads(path.read_text(encoding="utf-8")).get("types", {}).values()
-    own = [kind for kind in kinds if not kind.startswith("sentence_transformers.")]
-    return own + [about for path in sorted(folder.rglob("config.json")) for about in _auto_map(path)]
-
-
-def _auto_map(path: Path) -> list[str]:
-    """Classes that only code beside a config knows; where transformers has the model itself, it takes its own."""
-    from transformers import CONFIG_MAPPING
-
-    about = json.loads(path.read_text(encoding="utf-8"))
-    return [] if about.get("model_type") in CONFIG_MAPPING else sorted(map(str, about.get("auto_map", {}).values()))
-
-
-def _settings_hash(folder: Path) -> str:
-    """Of all small files that say how the modules and tokenizers work."""
-    digest = hashlib.sha256()
-    for path in sorted(
-        path for path in folder.rglob("*") if path.suffix in (".json", ".txt", ".model", ".jinja", ".py")
-    ):
-        digest.update(f"{path.relative_to(folder)} {sha256([path])}\n".encode())
-    return digest.hexdigest()
