@@ -8,8 +8,6 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
@@ -109,8 +107,14 @@ def test_the_effect_is_measured_in_standard_deviations_of_the_differences():
     assert effect_size(np.array([0.25, 0.5, 0.75])) == 2
 
 
-@pytest.mark.parametrize(("alpha", "power"), [(0.05, 0.8), (0.01, 0.95)])
-@pytest.mark.parametrize("n", [2, 3, 5, 43, 54, 300, 6980])
+@pytest.mark.parametrize(
+    (
+        "n",
+        "alpha",
+        "power",
+    ),  # where statsmodels' own power is a number: it is NaN for a lower tail that is all but empty
+    [*((n, 0.05, 0.8) for n in (2, 3, 5, 43, 54, 300, 6980)), (3, 0.1, 0.95), (43, 0.01, 0.95), (300, 0.01, 0.95)],
+)
 def test_statsmodels_finds_what_can_be_resolved_as_often_as_asked(n, alpha, power):
     effect = resolvable_effect(n, alpha, power)
     assert TTestPower().power(effect, n, alpha) == pytest.approx(power, abs=1e-10)
@@ -130,12 +134,12 @@ def test_what_cannot_be_resolved_is_refused(n, alpha, power):
         resolvable_effect(n, alpha, power)
 
 
+@pytest.mark.parametrize("tests", [1, 7, 30])
 @pytest.mark.parametrize(
     ("name", "theirs"), [("holm", "holm"), ("bonferroni", "bonferroni"), ("benjamini-hochberg", "fdr_bh")]
 )
-@given(counts=st.lists(st.integers(0, 1000), min_size=1, max_size=30))
-def test_corrections_are_those_of_statsmodels(name, theirs, counts):
-    p = [count / 1000 for count in counts]
+def test_corrections_are_those_of_statsmodels(name, theirs, tests):
+    p = np.random.default_rng(tests).integers(0, 12, tests) / 100  # with ties, and with zeros
     assert CORRECTIONS[name](p) == pytest.approx(multipletests(p, method=theirs)[1], abs=1e-10)
 
 
