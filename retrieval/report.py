@@ -1,0 +1,108 @@
+"""A page and pictures of results beside each other: `python -m retrieval.report configs/report/x.yaml`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from eval import evaluate
+from eval.cells import Cell
+from eval.page import write_page
+from eval.plots import write_plots
+from eval.report import figures, print_report
+from eval.texts import texts_of
+from retrieval.cli import run
+from retrieval.locate import data_folder
+from retrieval.protocols import Dataset
+from retrieval.run_file import read_run
+from retrieval.search import MEASURES, check
+from retrieval.types import Run
+
+__all__ = ["report"]
+
+FILES = ("run.parquet", "run.trec", "trained.parquet")  # of a folder of results, the first that is there
+
+
+@dataclass(frozen=True, eq=False)
+class _Result:
+    """A run, and what the folder that it is in says of it."""
+
+    run: Run
+    path: Path
+    manifest: Mapping[str, Any] | None
+    training: list[dict[str, Any]]
+
+    @property
+    def cost(self) -> dict[str, float]:
+        """What retrieving cost, and bytes per vector, where the manifest tells."""
+        results = (self.manifest or {}).get("results") or {}
+        own = results.get("baseline" if self.path.stem == "baseline" and "baseline" in results else self.run.name) or {}
+        sizes = {name: value for name, value in (own.get("index") or {}).items() if name.startswith("bytes")}
+        return {**(own.get("cost") or {}), **sizes}
+
+
+def report(
+    dataset: Dataset,
+    runs: dict[str, Path],
+    split: str = "test",
+    measures: list[str] = MEASURES,  # noqa: B006 - read only
+    baseline: str | None = None,
+    out: Path | None = None,
+) -> dict[str, Any]:
+    """Write OUT/report.html, one file that opens offline, and its charts as PNG and SVG to OUT/plots.
+
+    `runs` names run files, or folders of results, whose manifests give cost and training curves; paths may be below
+    RETRIEVAL_DATA. Differences are from `baseline`, or on the page from the first run.
+    """
+    if not runs:
+        raise ValueError("runs: name at least one run file, or a folder of results")
+    if baseline is not None and baseline not in runs:
+        raise ValueError(f"baseline {baseline!r} is none of the runs: {', '.join(runs)}")
+    collection = dataset.open()
+    check(collection, split, measures)
+    found = {name: _result(_located(path)) for name, path in runs.items()}
+    qrels, title = collection.qrels(split), f"{collection.name}, {split}"
+    cells = [
+        Cell(name, title, evaluate(one.run, qrels, measures), one.run, qrels, one.cost) for name, one in found.items()
+    ]
+    systems = {cell.system: cell.evaluation for cell in cells}
+    print_report(systems, title, baseline)
+    if out:
+        texts = {title: texts_of(collection, split, [one.run for one in found.values()], qrels)}
+        training = {name: one.training for name, one in found.items() if one.training}
+        manifests = {name: one.manifest for name, one in found.items() if one.manifest}
+        page = write_page(out / "report.html", cells, title, baseline, texts, training, manifests=manifests)
+        plots = write_plots(out / "plots", cells, baseline, texts, training)
+        print(f"page:     {page} ({page.stat().st_size / 1e6:.1f} MB)\npictures: {len(plots)} in {out / 'plots'}")
+    return figures(systems, baseline)
+
+
+def _located(path: Path) -> Path:
+    """The run file of a path as it is, or below RETRIEVAL_DATA; of a folder, the run it holds."""
+    data = data_folder()
+    places = [path, *([data / path] if data else [])]
+    there = next((place for place in places if place.exists()), None)
+    if there is None:
+        raise FileNotFoundError(f"no run at {' nor '.join(map(str, places))}: runs names run files or result folders")
+    if there.is_file():
+        return there
+    files = [there / name for name in FILES if (there / name).is_file()]
+    if not files:
+        held = ", ".join(sorted(one.name for one in there.glob("*.parquet"))) or "no run"
+        raise FileNotFoundError(f"{there} has none of {', '.join(FILES)}; it holds {held}: name the file")
+    return files[0]
+
+
+def _result(path: Path) -> _Result:
+    about, lines = path.parent / "manifest.json", path.parent / "training.jsonl"
+    manifest = json.loads(about.read_text(encoding="utf-8")) if about.is_file() else None
+    trained = path.stem == "trained" and lines.is_file()
+    training = [json.loads(line) for line in lines.read_text(encoding="utf-8").splitlines()] if trained else []
+    return _Result(read_run(path), path, manifest, training)
+
+
+if __name__ == "__main__":
+    run(report)
