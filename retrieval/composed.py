@@ -13,6 +13,7 @@ import numpy as np
 
 from retrieval.corpus import Corpus
 from retrieval.protocols import COUNTED, FeedbackSource, Reformulator, Retriever
+from retrieval.remembered import retrieved
 from retrieval.types import Feedback, Queries, Run
 
 __all__ = [
@@ -48,7 +49,7 @@ def open_all(retrievers: Sequence[Retriever], corpus: Corpus, folder: Path) -> N
 
 def found(retriever: Retriever, queries: Queries, depth: int, corpus: Corpus) -> Run:
     """The first pass of a part. Raises ValueError for documents that are not those of the corpus."""
-    run = retriever.retrieve(queries, depth)
+    run = retrieved(retriever, queries, depth)
     if run.docs.fingerprint != corpus.fingerprint:
         raise ValueError(f"{run.name} finds documents of its own, not those of {corpus.folder}: leave it out here")
     return run

@@ -16,9 +16,10 @@ from retrieval.encoding import dense
 from retrieval.locate import cache_folder
 from retrieval.looks import look, told
 from retrieval.protocols import Dataset, Encoder, Index
+from retrieval.remembered import counted
 from retrieval.retrievers.dense import DenseRetriever
 from retrieval.run_file import write_run
-from retrieval.search import MEASURES, check, searched, truncated
+from retrieval.search import MEASURES, check, searched
 
 __all__ = ["curve"]
 
@@ -58,7 +59,7 @@ def curve(
         evaluation = evaluate(found, collection.qrels(split), measures)
         runs.append(found)
         points.append(Point(name, made[name][SIZE], made[name].get(RESCORED), evaluation))
-        counts |= truncated(retriever) | {"truncated queries": getattr(asked.representations, "truncated", 0)}
+        counts |= counted(retriever) | {"truncated queries": getattr(asked.representations, "truncated", 0)}
     seen = look(collection, split, "curve", runs)
     _show(points, f"{collection.name}, {split}", baseline, counts, told(seen), out)
     return _figures(points, made, baseline) | {"collection": counts, "looks": seen}

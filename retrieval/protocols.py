@@ -144,7 +144,7 @@ class Encoder(Protocol):
 
 
 class Index(Protocol):
-    """Finds the documents closest to a representation."""
+    """Finds the documents closest to a representation; it may say that it is `nested`, as a Retriever."""
 
     def build(self, vectors: Any, rank: np.ndarray) -> None:
         """Index stored representations of a corpus; `rank` (DocIds.rank) breaks ties."""

@@ -16,11 +16,12 @@ from retrieval.collection import Collection
 from retrieval.explain import answered
 from retrieval.locate import cache_folder
 from retrieval.looks import look, told
-from retrieval.protocols import COUNTED, OF_THE_CORPUS, Dataset, Retriever
+from retrieval.protocols import OF_THE_CORPUS, Dataset, Retriever
+from retrieval.remembered import counted, measured
 from retrieval.run_file import write_run
 from retrieval.types import Queries, Run
 
-__all__ = ["MEASURES", "check", "ranked", "search", "searched", "truncated"]
+__all__ = ["MEASURES", "check", "costed", "ranked", "search", "searched"]
 
 MEASURES = ["nDCG@10", "R@100"]
 COSTS = (  # what a retriever counts of a language model's work
@@ -61,7 +62,7 @@ def search(
         return answer.to_dict()
     started = time.perf_counter()
     retrievers = {"run": retriever} if baseline is None else {"run": retriever, "baseline": baseline}
-    found = {file: _retrieved(collection, one, split, k) for file, one in retrievers.items()}
+    found = {file: costed(collection, one, collection.queries(split), k) for file, one in retrievers.items()}
     seconds = time.perf_counter() - started
     if out:
         for file, (one, _, _) in found.items():
@@ -110,31 +111,24 @@ def check(collection: Collection, split: str, measures: Sequence[str], k: int = 
         raise ValueError("measures: name at least one" if not measures else f"k is {k}; it must be at least 1")
 
 
-def truncated(retriever: Retriever) -> dict[str, int]:
-    """How many documents and queries were longer than its encoder takes, and what else it counts."""
-    about = retriever.provenance() if hasattr(retriever, "provenance") else {}
-    return {what: count for what, count in about.items() if what.startswith(COUNTED)}
-
-
-def _retrieved(
-    collection: Collection, retriever: Retriever, split: str, k: int
+def costed(
+    collection: Collection, retriever: Retriever, queries: Queries, k: int
 ) -> tuple[Run, dict[str, float], dict[str, int]]:
-    """The run of a retriever, what retrieving cost once it was open, and what else it counted.
+    """The run of a retriever for these queries, what retrieving cost once it was open, and what else it counted.
 
     Answers that were kept count with the tokens and seconds that they took when they were asked for: cost is that of
     the method, whatever was asked before.
     """
     retriever.open(collection.corpus, cache_folder())
-    queries = collection.queries(split)
-    before, started = truncated(retriever), time.perf_counter()
-    found = searched(collection, retriever, queries, k)
-    seconds, after = time.perf_counter() - started, truncated(retriever)
-    for what in after.keys() - {*OF_THE_CORPUS}:
-        after[what] -= before.get(what, 0)  # a part may have worked for others before
+    found, work = measured(retriever, queries, k + collection.excludes_self)
+    if collection.excludes_self:
+        found = found.without_self_hits().top(k)
+    after = {what: of if what in OF_THE_CORPUS else work.counts.get(what, 0) for what, of in counted(retriever).items()}
     made = {what: after.pop(what, 0) for what in COSTS + KEPT}
     kept = dict(zip(("tokens in", "tokens out", "generation seconds"), (made.pop(what) for what in KEPT), strict=True))
     cost = {what: round(count + kept.get(what, 0), 3) for what, count in made.items()} if made["generations"] else {}
-    return found, {"seconds per query": (seconds + kept["generation seconds"]) / max(len(queries), 1)} | cost, after
+    seconds = (work.seconds + kept["generation seconds"]) / max(len(queries), 1)
+    return found, {"seconds per query": seconds} | cost, after
 
 
 def ranked(collection: Collection, retriever: Retriever, split: str, k: int, folder: Path | None = None) -> Run:

@@ -41,13 +41,18 @@ class Settings:
         """These settings, and the other's where these are None."""
         return replace(other, **{name: value for name, value in asdict(self).items() if value is not None})
 
+    @property
+    def instructed(self) -> bool:
+        """Whether query_prompt has a place for an instruction."""
+        return PLACE in (self.query_prompt or "")
+
     def prompt(self, instruction: str | None = None) -> str:
         """What stands before a query, with its own instruction or the one that all have.
 
         Raises ValueError for an instruction that has no place in query_prompt, and for a place that none fills.
         """
         prompt, given = self.query_prompt or "", self.instruction if instruction is None else instruction
-        if (given is not None) != (PLACE in prompt):
+        if (given is not None) != self.instructed:
             missing = f"no {PLACE} for {given!r}" if given is not None else f"{PLACE}, and no instruction is given"
             raise ValueError(f"query_prompt {prompt!r} has {missing}")
         return prompt.replace(PLACE, given or "")

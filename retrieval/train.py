@@ -23,8 +23,9 @@ from retrieval.files import digest
 from retrieval.lists import Lists
 from retrieval.looks import choose_on, look, told
 from retrieval.protocols import Dataset, Encoder, Reformulator, Reranker, Retriever, Source, Tuning
+from retrieval.remembered import counted
 from retrieval.run_file import read_run, write_run
-from retrieval.search import MEASURES, check, ranked, searched, truncated
+from retrieval.search import MEASURES, check, ranked, searched
 from retrieval.trained import Dev, System, dev_evaluation
 from retrieval.types import Qrels, Queries, Run
 from training.collections import Groups
@@ -106,7 +107,7 @@ def train(
     runs = {name: ranked(collection, one, test, k) for name, one in {**(baselines or {}), **system.start()}.items()}
     runs["trained"] = ranked(collection, trained, test, k, folder=out)
     found = {"training groups": dict(listed.counts), "best step": best.best_step, "steps": best.steps}
-    found |= {"dev": dict(best.metrics), "contamination": shared, **truncated(trained)}
+    found |= {"dev": dict(best.metrics), "contamination": shared, **counted(trained)}
     return _report(collection, runs, test, measures, out, found, next(iter(system.start())))
 
 

@@ -12,7 +12,7 @@ from retrieval.types import Representations
 __all__ = ["Towers"]
 
 # What an encoder may have besides, and whose it is here.
-OF_QUERIES = ("encode_instructed", "query_excess", "separator")
+OF_QUERIES = ("encode_instructed", "instructed", "query_excess", "separator")
 OF_DOCS = ("encode_chunks", "token_ids", "vocabulary")
 
 

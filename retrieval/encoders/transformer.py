@@ -104,6 +104,11 @@ class Transformer:
         prompt = self.bi_encoder.settings.prompt()
         return self._encode(self._read(texts, [prompt] * len(texts), True), True)
 
+    @property
+    def instructed(self) -> bool:
+        """Whether its query prompt has a place for an instruction."""
+        return self.bi_encoder.settings.instructed
+
     def encode_instructed(self, texts: Sequence[str], instructions: Sequence[str]) -> Dense:
         """Vectors float32 [texts, dimensions] of queries that have an instruction each."""
         settings = self.bi_encoder.settings

@@ -34,6 +34,8 @@ class Flat:
     summation, rounded to float32, and ordered. Threads are as many as torch's.
     """
 
+    nested = True
+
     def __init__(
         self,
         metric: Literal["dot", "cosine"] = "dot",

@@ -28,6 +28,8 @@ class Inverted:
     least that float32 can, so that the order shows in them: for parity checks alone.
     """
 
+    nested = True
+
     def __init__(
         self,
         ties: Literal["trec_eval", "lucene"] = "trec_eval",

@@ -33,6 +33,8 @@ class Late:
     order. A document without vectors matches nothing and is no result; a query without vectors has none and is counted.
     """
 
+    nested = True
+
     def __init__(self, device: str | None = None, tile_tokens: int = 16384):
         """`tile_tokens` is about how many token vectors of documents are multiplied at a time."""
         if tile_tokens < 1:

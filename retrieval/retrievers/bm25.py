@@ -35,6 +35,7 @@ class BM25:
     """BM25 (Robertson and Zaragoza 2009) over title and text as one field, or over several with weights."""
 
     reads = ("terms", "texts")
+    nested = True
 
     def __init__(
         self,

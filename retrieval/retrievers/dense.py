@@ -36,6 +36,11 @@ class DenseRetriever:
         self.encoder, self.index, self.vectors, self.dtype = encoder, index, vectors, dtype
         self.truncated_queries = self.truncated_texts = 0  # of all that were encoded so far
 
+    @property
+    def nested(self) -> bool:
+        """Whether its index finds the same however much is asked for."""
+        return getattr(self.index, "nested", False)
+
     def open(self, corpus: Corpus, folder: Path) -> None:
         """Encode the corpus, or open its vectors. Raises ValueError for those of another corpus, encoder or dtype."""
         contract = self.encoder.contract()

@@ -13,6 +13,7 @@ from retrieval.composed import provenance, refuse_foreign, refuse_lack, refuse_u
 from retrieval.corpus import Corpus
 from retrieval.explanation import Explanation, FeedbackDocument, FeedbackPass, inexplicable
 from retrieval.protocols import Explainer, FeedbackSource, Reformulator, Retriever
+from retrieval.remembered import retrieved
 from retrieval.types import Feedback, Queries, Run
 
 __all__ = ["FeedbackRetriever"]
@@ -44,7 +45,7 @@ class FeedbackRetriever:
     def retrieve(self, queries: Queries, k: int) -> Run:
         """The second pass. Raises ValueError, before it, where the source lacks what the model needs."""
         if self.depth == 0:
-            return self.retriever.retrieve(queries, k)
+            return retrieved(self.retriever, queries, k)
         own, feedback = self._first_pass(queries)
         moved = self.model.reformulate(own, feedback)
         if {"vectors", "tokens"} & {*self.model.needs}:
@@ -84,7 +85,7 @@ class FeedbackRetriever:
 
     def _first_pass(self, queries: Queries) -> tuple[Queries, Feedback]:
         """The queries as the source searches with them, and what it found."""
-        first = self.source.retrieve(queries, self.depth)
+        first = retrieved(self.source, queries, self.depth)
         self._refuse_other_documents(first)
         own, feedback = self.documents.feedback(queries, first)
         refuse_lack(self.model, feedback, self.source)

@@ -16,6 +16,7 @@ from retrieval.corpus import Corpus
 from retrieval.ids import DocIds
 from retrieval.order import PAD
 from retrieval.protocols import FeedbackSource, Retriever, TextReader, Writer
+from retrieval.remembered import retrieved
 from retrieval.types import Feedback, Queries, Run
 
 __all__ = ["Generated"]
@@ -115,7 +116,7 @@ class Generated:
         if not self.writer.needs:
             return None
         source: Any = self.source
-        _, feedback = source.feedback(queries, source.retrieve(queries, self.depth))
+        _, feedback = source.feedback(queries, retrieved(source, queries, self.depth))
         lacking = [need for need in self.writer.needs if getattr(feedback, need) is None]
         if lacking:
             raise ValueError(f"{type(source).__name__} does not give the {lacking[0]} that {self._name()} needs")

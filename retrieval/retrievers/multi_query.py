@@ -14,6 +14,7 @@ from retrieval.corpus import Corpus
 from retrieval.fusing import NORMALISED, Normalise, by_rank, interleaved, summed
 from retrieval.order import PAD
 from retrieval.protocols import Retriever, TextReader
+from retrieval.remembered import retrieved
 from retrieval.types import Feedback, Queries, Run
 
 __all__ = ["MultiQuery"]
@@ -56,7 +57,7 @@ class MultiQuery:
     def retrieve(self, queries: Queries, k: int) -> Run:
         """The k best of what the variants find; all variants are searched in one call."""
         if queries.variants is None:
-            return self.retriever.retrieve(queries, k)
+            return retrieved(self.retriever, queries, k)
         runs, weights = self._runs(queries, queries.variants)
         if not runs:
             return self.retriever.retrieve(queries, k).top(0)

@@ -46,6 +46,11 @@ class SparseRetriever:
         self.truncated_queries = self.truncated_texts = 0  # of all that were encoded so far
         self.unknown_terms = 0  # of all terms that were searched so far
 
+    @property
+    def nested(self) -> bool:
+        """Whether its index finds the same however much is asked for."""
+        return getattr(self.index, "nested", False)
+
     def open(self, corpus: Corpus, folder: Path) -> None:
         """Encode the corpus, or open its vectors. Raises ValueError for vectors of another corpus or encoder."""
         contract = self.encoder.contract()

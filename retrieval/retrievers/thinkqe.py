@@ -13,6 +13,7 @@ from retrieval.composed import found, provenance
 from retrieval.corpus import Corpus
 from retrieval.order import PAD
 from retrieval.protocols import Reformulator, Retriever, Writer
+from retrieval.remembered import retrieved
 from retrieval.retrievers.rewrite import Rewrite
 from retrieval.types import Feedback, Queries, Run
 
@@ -63,7 +64,7 @@ class ThinkQE:
     def retrieve(self, queries: Queries, k: int) -> Run:
         """The k best documents for the query of the last round."""
         if not self.rounds:
-            return self.retriever.retrieve(queries, k)
+            return retrieved(self.retriever, queries, k)
         seen = [_Seen(self.passages) for _ in queries.ids]
         self.kept.texts = {query: [] for query in queries.ids}
         depth = self.passages * self.rounds  # in each round at most `passages` more are not shown again
