@@ -9,6 +9,7 @@ import logging
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -62,7 +63,10 @@ class Collection:
         return read_qrels(self.qrels_folder / f"{split}.tsv")
 
     def queries(self, split: str) -> Queries:
-        """The judged queries of a split, in the order of queries.jsonl. Raises ValueError for one without text."""
+        """The judged queries of a split, in the order of queries.jsonl. Raises ValueError for one without text.
+
+        They carry instructions where a line of queries.jsonl has an `instruction`, as those of CRUMB have.
+        """
         judged = set(self.qrels(split).query_ids)
         chosen = {name: text for name, text in self._queries.items() if name in judged}
         if len(chosen) < len(judged):
@@ -74,7 +78,8 @@ class Collection:
         empty = [name for name, text in chosen.items() if not text.strip()]
         if empty:
             log.warning("%s %s: %d queries have no text, such as %r", self.name, split, len(empty), empty[0])
-        return Queries(list(chosen), list(chosen.values()))
+        instructions = [self._instructions.get(name, "") for name in chosen]
+        return Queries(list(chosen), list(chosen.values()), instructions if any(instructions) else None)
 
     def every_query(self) -> Mapping[str, str]:
         """The text of each query of queries.jsonl by its id, judged or not."""
@@ -106,16 +111,26 @@ class Collection:
 
     @cached_property
     def _queries(self) -> dict[str, str]:
+        return {name: text for name, (text, _) in self._asked.items()}
+
+    @cached_property
+    def _instructions(self) -> dict[str, str]:
+        return {name: instruction for name, (_, instruction) in self._asked.items() if instruction}
+
+    @cached_property
+    def _asked(self) -> dict[str, tuple[str, str]]:
         path = self._file("queries.jsonl")
-        texts: dict[str, str] = {}
+        found: dict[str, tuple[str, str]] = {}
         for number, record in read_jsonl(path):
-            name, text = str(record["_id"]), record.get("text")
+            name, text, instruction = str(record["_id"]), record.get("text"), record.get("instruction") or ""
             if not isinstance(text, str):
                 raise ValueError(f'{path}:{number}: query {name!r} has no "text"')
-            if name in texts:
+            if not isinstance(instruction, str):
+                raise ValueError(f'{path}:{number}: query {name!r} has an "instruction" that is no text')
+            if name in found:
                 raise ValueError(f"{path}:{number}: query id {name!r} is given twice")
-            texts[name] = text
-        return texts
+            found[name] = text, instruction
+        return found
 
     def _file(self, name: str) -> Path:
         for path in (self.folder / name, self.folder / f"{name}.gz"):
@@ -130,15 +145,17 @@ def write_collection(
     queries: Mapping[str, str] | Iterable[tuple[str, str]],
     qrels: Mapping[str, Mapping[str, Mapping[str, int]]],
     shared: bool = False,
+    instructions: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Write a collection in BEIR layout; `qrels` is split -> query id -> document id -> grade.
 
-    Raises FileExistsError for a folder that holds something, unless it is `shared`, as whole_folder has it.
+    `instructions` are by query id. Raises FileExistsError for a folder that holds something, unless it is `shared`, as whole_folder has it.
     """
     pairs = queries.items() if isinstance(queries, Mapping) else queries
     with whole_folder(folder, shared) as part:
         _write_jsonl(part / "corpus.jsonl", ({"_id": i, "title": title, "text": text} for i, title, text in documents))
-        _write_jsonl(part / "queries.jsonl", ({"_id": name, "text": text} for name, text in pairs))
+        own = {name: {"instruction": one} for name, one in instructions.items()}
+        _write_jsonl(part / "queries.jsonl", ({"_id": name, "text": text, **own.get(name, {})} for name, text in pairs))
         (part / "qrels").mkdir()
         for split, judged in qrels.items():
             with open(part / "qrels" / f"{split}.tsv", "w", encoding="utf-8", newline="") as file:
