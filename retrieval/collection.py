@@ -149,7 +149,8 @@ def write_collection(
 ) -> None:
     """Write a collection in BEIR layout; `qrels` is split -> query id -> document id -> grade.
 
-    `instructions` are by query id. Raises FileExistsError for a folder that holds something, unless it is `shared`, as whole_folder has it.
+    `instructions` are by query id. Raises FileExistsError for a folder that holds something, unless it is `shared`, as
+    whole_folder has it.
     """
     pairs = queries.items() if isinstance(queries, Mapping) else queries
     with whole_folder(folder, shared) as part:
