@@ -7,14 +7,16 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from eval.comparison import Difference, differences, family
 from eval.measures import Evaluation
-from eval.significance import PairedTest, paired_t
+from eval.tables import console, differences_table, legend, means_table
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 __all__ = ["draw", "figures", "print_report"]
 
+CORRECTION = "holm"
 PER_QUERY = "seconds per query"
 SHORT = {  # in the heads of columns
     "failed generations": "failed",
@@ -28,14 +30,21 @@ SHORT = {  # in the heads of columns
 
 def figures(systems: Mapping[str, Evaluation], baseline: str | None = None) -> dict[str, Any]:
     """Means, counts and, against the baseline, paired tests: plain values for results.json."""
-    tests = _tests(systems, baseline)
+    tested = _tested(systems, baseline)
     return {
-        name: {
-            "mean": evaluation.mean,
-            "counts": dict(evaluation.counts),
-            **({"paired t-test": {m: test.to_dict() for m, test in tests[name].items()}} if name in tests else {}),
-        }
+        name: {"mean": evaluation.mean, "counts": dict(evaluation.counts), **_tests_of(name, tested)}
         for name, evaluation in systems.items()
+    }
+
+
+def _tests_of(name: str, tested: Sequence[Difference]) -> dict[str, Any]:
+    own = [one for one in tested if one.system == name]
+    if not own:
+        return {}
+    return {
+        "paired t-test": {one.measure: one.test.to_dict() for one in own},
+        "corrected p": {one.measure: one.corrected["t"] for one in own},
+        "p is": family(tested, CORRECTION),
     }
 
 
@@ -50,53 +59,18 @@ def print_report(
 
     `costs` are figures by system; one that is 0 for all is left out.
     """
-    from rich.console import Console
-
-    console = Console(highlight=False, width=None if Console().is_terminal else 120)
-    console.print(_means(systems, title))
-    if baseline is not None and len(systems) > 1:
-        console.print(_differences(_tests(systems, baseline), baseline))
+    to = console()
+    to.print(means_table(systems, title))
+    tested = _tested(systems, baseline)
+    if baseline is not None and tested:
+        to.print(differences_table(tested, baseline, CORRECTION))
+        to.print(legend(tested))
     if costs:
-        console.print(_costs({name: costs[name] for name in systems}))
+        to.print(_costs({name: costs[name] for name in systems}))
         if any(cost.get("cache hits") for cost in costs.values()):
-            console.print("hits: answers kept from before, with the tokens and seconds that they took then")
+            to.print("hits: answers kept from before, with the tokens and seconds that they took then")
     for line in notes:
-        console.print(line, soft_wrap=True, markup=False)
-
-
-def _means(systems: Mapping[str, Evaluation], title: str) -> Table:
-    """Means, best in bold, then the counts that are not the same nothing for every system."""
-    from rich.markup import escape
-    from rich.table import Table
-
-    measures = list(next(iter(systems.values())).mean)
-    counted = [c for c in next(iter(systems.values())).counts if any(e.counts[c] for e in systems.values())]
-    best = {m: max(round(evaluation.mean[m], 4) for evaluation in systems.values()) for m in measures}
-    table = Table("system", title=escape(title), title_justify="left")
-    for column in measures + counted:
-        table.add_column(column, justify="right")
-    for name, evaluation in systems.items():
-        means = [_cell(evaluation.mean[m], best[m], len(systems) > 1) for m in measures]
-        table.add_row(escape(name), *means, *(_count(evaluation.counts[c]) for c in counted))
-    return table
-
-
-def _differences(tests: Mapping[str, Mapping[str, PairedTest]], baseline: str) -> Table:
-    from rich.markup import escape
-    from rich.table import Table
-
-    title = f"difference from {escape(baseline)} by query: paired t-test, two-sided, not corrected for several tests"
-    table = Table("system", "measure", title=title, title_justify="left")
-    for column in ("difference", "95% interval", "p", "wins", "ties", "losses"):
-        table.add_column(column, justify="right")
-    for name, found in tests.items():
-        for measure, test in found.items():
-            interval = "{:+.4f} {:+.4f}".format(*test.interval) if test.interval else ""
-            p = test.untested if test.p is None else f"{test.p:.2g}"
-            record = map(str, (test.wins, test.ties, test.losses))
-            table.add_row(escape(name), measure, f"{test.difference:+.4f}", interval, p, *record)
-        table.add_section()
-    return table
+        to.print(line, soft_wrap=True, markup=False)
 
 
 def _costs(costs: Mapping[str, Mapping[str, float]]) -> Table:
@@ -164,27 +138,12 @@ def _curves(axes: Any, training: Sequence[Mapping[str, Any]]) -> None:
     )  # fmt: skip
 
 
-def _cell(value: float, best: float, several: bool) -> str:
-    shown = f"{value:.4f}"
-    return f"[bold]{shown}[/bold]" if several and round(value, 4) == best else shown
-
-
 def _amount(what: str, value: float | None) -> str:
     if not isinstance(value, float):
         return "" if value is None else f"{value:,}"
     return f"{value:,.{4 if what == PER_QUERY else 1}f}"
 
 
-def _count(value: float) -> str:
-    return f"{value:.1%}" if isinstance(value, float) else str(value)
-
-
-def _tests(systems: Mapping[str, Evaluation], baseline: str | None) -> dict[str, dict[str, PairedTest]]:
-    if baseline is None:
-        return {}
-    first = systems[baseline]
-    return {
-        name: {measure: paired_t(evaluation, first, measure) for measure in evaluation.mean}
-        for name, evaluation in systems.items()
-        if name != baseline
-    }
+def _tested(systems: Mapping[str, Evaluation], baseline: str | None) -> list[Difference]:
+    """By the t-test alone, which costs nothing; retrieval.compare makes the others."""
+    return [] if baseline is None else differences(systems, baseline, CORRECTION, resamples=None)

@@ -15,15 +15,12 @@ from eval.plots import write_plots
 from eval.report import figures, print_report
 from eval.texts import texts_of
 from retrieval.cli import run
-from retrieval.locate import data_folder
 from retrieval.protocols import Dataset
-from retrieval.run_file import read_run
+from retrieval.run_file import find_run, read_run
 from retrieval.search import MEASURES, check
 from retrieval.types import Run
 
 __all__ = ["report"]
-
-FILES = ("run.parquet", "run.trec", "trained.parquet")  # of a folder of results, the first that is there
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +60,7 @@ def report(
         raise ValueError(f"baseline {baseline!r} is none of the runs: {', '.join(runs)}")
     collection = dataset.open()
     check(collection, split, measures)
-    found = {name: _result(_located(path)) for name, path in runs.items()}
+    found = {name: _result(find_run(path)) for name, path in runs.items()}
     qrels, title = collection.qrels(split), f"{collection.name}, {split}"
     cells = [
         Cell(name, title, evaluate(one.run, qrels, measures), one.run, qrels, one.cost) for name, one in found.items()
@@ -78,22 +75,6 @@ def report(
         plots = write_plots(out / "plots", cells, baseline, texts, training)
         print(f"page:     {page} ({page.stat().st_size / 1e6:.1f} MB)\npictures: {len(plots)} in {out / 'plots'}")
     return figures(systems, baseline)
-
-
-def _located(path: Path) -> Path:
-    """The run file of a path as it is, or below RETRIEVAL_DATA; of a folder, the run it holds."""
-    data = data_folder()
-    places = [path, *([data / path] if data else [])]
-    there = next((place for place in places if place.exists()), None)
-    if there is None:
-        raise FileNotFoundError(f"no run at {' nor '.join(map(str, places))}: runs names run files or result folders")
-    if there.is_file():
-        return there
-    files = [there / name for name in FILES if (there / name).is_file()]
-    if not files:
-        held = ", ".join(sorted(one.name for one in there.glob("*.parquet"))) or "no run"
-        raise FileNotFoundError(f"{there} has none of {', '.join(FILES)}; it holds {held}: name the file")
-    return files[0]
 
 
 def _result(path: Path) -> _Result:

@@ -13,14 +13,16 @@ import pyarrow as pa
 from retrieval.columns import TEXT, joined, lines, lines_with, numbered, read_columns, whole_text, written
 from retrieval.files import whole_file
 from retrieval.ids import DocIds, byte_order, decode_id, decode_ids
+from retrieval.locate import data_folder
 from retrieval.order import PAD, order
 from retrieval.types import Run
 
-__all__ = ["read_run", "write_run"]
+__all__ = ["find_run", "read_run", "write_run"]
 
 _TREC = {"query": TEXT, "Q0": TEXT, "document": TEXT, "rank": TEXT, "score": pa.float32(), "tag": TEXT}
 _PARQUET = pa.schema({"query": pa.large_string(), "document": pa.large_string(), "score": pa.float32()})
 _RESULTS = 1 << 18  # results turned into text at a time
+_FILES = ("run.parquet", "run.trec", "trained.parquet")  # of a folder of results, the first that is there
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +72,25 @@ def read_run(
         return Run(tuple(held.query_ids), table, rows, scores, name or held.name)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+
+
+def find_run(path: Path | str) -> Path:
+    """The run file of a path as it is, or below RETRIEVAL_DATA; of a folder of results, the run it holds.
+
+    Raises FileNotFoundError that says where it was looked for, or which files of the folder may be named.
+    """
+    data = data_folder()
+    places = [Path(path), *([data / path] if data else [])]
+    there = next((place for place in places if place.exists()), None)
+    if there is None:
+        raise FileNotFoundError(f"no run at {' nor '.join(map(str, places))}: name a run file or a folder of results")
+    if there.is_file():
+        return there
+    files = [there / name for name in _FILES if (there / name).is_file()]
+    if not files:
+        held = ", ".join(sorted(one.name for one in there.glob("*.parquet"))) or "no run"
+        raise FileNotFoundError(f"{there} has none of {', '.join(_FILES)}; it holds {held}: name the file")
+    return files[0]
 
 
 def _write_trec(run: Run, path: Path) -> None:
