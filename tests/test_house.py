@@ -12,6 +12,7 @@ import pytest
 
 from retrieval.config import FOLDERS, components, load
 from retrieval.registry import NoComponent, find
+from retrieval.verbs import verb_of
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
@@ -60,34 +61,9 @@ def test_a_reranker_is_of_one_kind_or_the_other():
 
 @pytest.mark.parametrize("path", CONFIGS, ids=[str(path.relative_to(ROOT / "configs")) for path in CONFIGS])
 def test_a_config_loads_and_its_first_line_says_what_it_gives(path):
-    from retrieval.curve import curve
-    from retrieval.encode import encode
-    from retrieval.evaluate import evaluate
-    from retrieval.features import features
-    from retrieval.mine import mine
-    from retrieval.prefer import prefer
-    from retrieval.pretrain import pretrain
-    from retrieval.search import search
-    from retrieval.suite import suite
-    from retrieval.synthesize import synthesize
-    from retrieval.train import train
-    from retrieval.tune_prompt import tune_prompt
-
-    first, text = path.read_text().splitlines()[0], path.read_text()
+    first = path.read_text().splitlines()[0]
     assert first.startswith("# ") and any(character.isdigit() for character in first)
-    verbs = {
-        "suite:": suite,
-        "objective:": pretrain,
-        "soft_prompt:": tune_prompt,
-        "mining:": mine,
-        "pairs:": prefer,
-        "trainer:": train,
-        "retriever:": search,
-        "runs:": evaluate,
-        "indexes:": curve,
-    }
-    verbs |= {"synthesizer:": synthesize, "extractor:": features, "encoder:": encode}
-    assert load(next(verb for key, verb in verbs.items() if f"\n{key}" in text), path)
+    assert load(verb_of(path), path)
 
 
 def test_no_file_passes_400_lines_and_no_function_50():
