@@ -22,7 +22,7 @@ from retrieval.environment import git_state, is_first_process
 from retrieval.manifest import Manifest, earlier, one_line
 from retrieval.yaml_lines import dotted
 
-__all__ = ["out_folder", "run"]
+__all__ = ["errors_in_a_line", "out_folder", "run"]
 
 ASKS = "explain"  # a parameter that asks about an experiment: the answer is printed, and no folder is touched
 
@@ -43,7 +43,7 @@ def run(function: Callable, arguments: Sequence[str] | None = None) -> Any:
     if not words or flags not in ([], ["--dry-run"]):
         _tell(f"usage: {usage(function)}\n--help says more")
         sys.exit(2)
-    with _errors_in_a_line():
+    with errors_in_a_line():
         recipes = [_with_folder(recipe, words[0]) for recipe in load(function, words[0], words[1:])]
         if flags:
             print("\n".join(plan(recipes)))
@@ -183,7 +183,7 @@ def _state(git: dict[str, Any] | None) -> str:
 
 
 @contextmanager
-def _errors_in_a_line() -> Iterator[None]:
+def errors_in_a_line() -> Iterator[None]:
     """What the user can mend becomes a line and an exit code; every other error is a bug, and shows where."""
     try:
         yield
