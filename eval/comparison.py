@@ -164,7 +164,8 @@ def _where(tests: Sequence[PairedTest], values: Sequence[Any]) -> list[Any]:
 def _refuse(cells: Sequence[Cell], baseline: str | None) -> None:
     names = [cell.system for cell in cells]
     if len(cells) < 2:
-        raise ValueError(f"nothing to compare: two runs at least are needed, and there is {' '.join(names) or 'none'}")
+        there = f"only {names[0]}" if names else "none"
+        raise ValueError(f"nothing to compare: two runs at least are needed, and there is {there}")
     if baseline is not None and baseline not in names:
         raise ValueError(f"baseline {baseline!r} is none of the runs: {', '.join(names)}.{guess(baseline, names)}")
     tasks = by_task(cells, baseline)

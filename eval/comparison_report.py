@@ -26,13 +26,14 @@ def print_comparison(comparison: Comparison, changes: Sequence[Change] = (), to:
     if any(one.test.untested is None for one in comparison.differences):
         to.print(legend(comparison.differences))
     for line in comparison.cautions:
-        to.print(f"[bold]CAUTION[/bold] {_escaped(line)}")
+        to.print(f"\n[bold]CAUTION[/bold] {_escaped(line)}")
     for change in changes:
+        to.print()
         to.print(_side_by_side(change))
 
 
 def _side_by_side(change: Change) -> Table:
-    """The best documents of both systems with their grades; those of one only in bold."""
+    """The best documents of both systems with their grades; dim where both have them."""
     from rich.table import Table
 
     asked = f"query {change.query_id}: {change.query}".rstrip(": ")
@@ -52,7 +53,7 @@ def _document(one: Shown | None, beside: set[str]) -> list[str]:
     if one is None:
         return ["", ""]
     shown = _escaped(f"{one.document}: {' '.join(one.text.split())}".rstrip(": "))
-    return ["-" if one.grade is None else str(one.grade), shown if one.document in beside else f"[bold]{shown}"]
+    return ["-" if one.grade is None else str(one.grade), f"[dim]{shown}" if one.document in beside else shown]
 
 
 def _escaped(text: str) -> str:

@@ -49,7 +49,7 @@ def differences_table(found: Sequence[Difference], baseline: str | None, correct
 
     tests = list(found[0].p)
     against = f"difference from {escape(baseline)} by query" if baseline is not None else "differences by query"
-    title = f"{against}; p two-sided, {family(found, correction)}"
+    title = f"{against}; p {family(found, correction)}"
     table = Table(title=title, title_justify="left")
     table.add_column("system", overflow="fold")
     for column in ("mean", "95% interval", *(P[test] for test in tests), "d_z", "resolves", "W/T/L"):
@@ -68,9 +68,9 @@ def differences_table(found: Sequence[Difference], baseline: str | None, correct
 def legend(found: Sequence[Difference]) -> str:
     """What the columns of the differences mean."""
     return (
-        f"interval: Student's, of this difference alone; bold: p < {ALPHA:g}; d_z: mean in standard deviations; "
-        f"resolves: the least difference that a t-test over {found[0].test.n} queries varying like these finds "
-        f"{POWER:.0%} of the time; W/T/L: queries won, tied, lost"
+        f"interval: Student's, of this difference alone; p: two-sided, bold below {ALPHA:g}; d_z: mean in standard "
+        f"deviations; resolves: the least difference that a t-test over {found[0].test.n} queries varying like these "
+        f"finds {POWER:.0%} of the time; W/T/L: queries won, tied, lost"
     )
 
 

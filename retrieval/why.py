@@ -189,10 +189,11 @@ def _results(a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[list[Unlike], 
 
 
 def _figures(results: Any) -> Iterator[tuple[str, float]]:
-    """Numbers by dotted key; the only system of a result is called that, for its name may have changed."""
+    """Numbers by dotted key; without the name of the only system, which may have changed."""
     systems = [name for name, one in results.items() if _is_system(one)] if isinstance(results, dict) else []
     if len(systems) == 1:
-        results = {"the system" if name == systems[0] else name: one for name, one in results.items()}
+        results = results | results[systems[0]]
+        del results[systems[0]]
     for key, value in _leaves(results):
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if number and not _NO_FIGURE & {*key.split(".")}:
