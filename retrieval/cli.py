@@ -24,12 +24,14 @@ from retrieval.yaml_lines import dotted
 
 __all__ = ["errors_in_a_line", "out_folder", "run"]
 
+RECIPE_ONLY = (protocols.Dataset, protocols.Encoder)  # what tells of itself before anything ran
 ASKS = "explain"  # a parameter that asks about an experiment: the answer is printed, and no folder is touched
 
 
-def run(function: Callable, arguments: Sequence[str] | None = None) -> Any:
+def run(function: Callable, arguments: Sequence[str] | None = None, grows: bool = False) -> Any:
     """Run what the command line (or `arguments`) says; the results of the recipe, or a list of those of its grid.
 
+    A function whose results may grow in the same folder keeps account itself of what is finished, and always runs.
     Exits with 2 where the recipe is wrong, with 1 where it failed for a reason that the user can mend, with 130 where
     it was interrupted. RETRIEVAL_DEBUG=1 shows where an error came from.
     """
@@ -46,9 +48,9 @@ def run(function: Callable, arguments: Sequence[str] | None = None) -> Any:
     with errors_in_a_line():
         recipes = [_with_folder(recipe, words[0]) for recipe in load(function, words[0], words[1:])]
         if flags:
-            print("\n".join(plan(recipes)))
+            print("\n".join(plan(recipes, grows)))
             return None
-        results = _run_all(recipes)
+        results = _run_all(recipes, grows)
         return results if recipes[0].point else results[0]
 
 
@@ -73,10 +75,10 @@ def _safe(value: Any) -> str:
     return quote(value if isinstance(value, str) else json.dumps(value, separators=(",", ":")), safe="")
 
 
-def _run_all(recipes: list[Recipe]) -> list[Any]:
+def _run_all(recipes: list[Recipe], grows: bool) -> list[Any]:
     """Run what has not finished yet; every folder is looked at before anything runs."""
     before = [
-        None if _asks(recipe) else earlier(recipe.arguments["out"], recipe.function.__name__, recipe.to_dict())
+        None if _asks(recipe) else earlier(recipe.arguments["out"], recipe.function.__name__, recipe.to_dict(), grows)
         for recipe in recipes
     ]
     built: dict[str, Any] = {}
@@ -84,13 +86,13 @@ def _run_all(recipes: list[Recipe]) -> list[Any]:
     for n, (recipe, manifest) in enumerate(zip(recipes, before, strict=True)):
         if recipe.point:
             _tell(f"[{n + 1}/{len(recipes)}] {' '.join(f'{key}={value}' for key, value in recipe.point.items())}")
-        if manifest and manifest["status"] == "finished":
+        if manifest and manifest["status"] == "finished" and not grows:
             _refuse_changed(recipe, manifest)
             results.append(_recorded(recipe, manifest))
         elif _asks(recipe):
             results.append(recipe(built))
         else:
-            results.append(_run_one(recipe, manifest, built))
+            results.append(_run_one(recipe, manifest, built, RECIPE_ONLY if grows else ()))
         needed = {part.key() for later in recipes[n + 1 :] for part in later.parts()}
         built = {key: component for key, component in built.items() if key in needed}  # frees the others' memory
     return results
@@ -100,7 +102,7 @@ def _asks(recipe: Recipe) -> bool:
     return recipe.arguments.get(ASKS) is not None
 
 
-def _run_one(recipe: Recipe, before: dict[str, Any] | None, built: dict[str, Any]) -> Any:
+def _run_one(recipe: Recipe, before: dict[str, Any] | None, built: dict[str, Any], kinds: tuple[type, ...] = ()) -> Any:
     folder = recipe.arguments["out"]
     if before:
         _tell(f"{folder}: resuming what started {before['started']} ({before['status']}){_code_since(before)}")
@@ -109,7 +111,7 @@ def _run_one(recipe: Recipe, before: dict[str, Any] | None, built: dict[str, Any
     )
     try:
         results = recipe(built)
-        manifest.finish(results, _made_of(recipe, built) if is_first_process() else {})
+        manifest.finish(results, _made_of(recipe, built, kinds) if is_first_process() else {})
     except BaseException as error:
         manifest.fail(error)
         raise
@@ -151,7 +153,7 @@ def _digest(path: Path) -> str:
 
 def _refuse_changed(recipe: Recipe, manifest: dict[str, Any]) -> None:
     """Raises ValueError where the data, models or files of a finished experiment are no longer what they were."""
-    now = json.loads(json.dumps(_made_of(recipe, {}, (protocols.Dataset, protocols.Encoder)), default=str))
+    now = json.loads(json.dumps(_made_of(recipe, {}, RECIPE_ONLY), default=str))
     then = manifest.get("made_of") or {}
     for place, origin in now.items():
         for key in {**origin, **then.get(place, {})}:

@@ -18,6 +18,7 @@ from retrieval.types import Feedback, Queries, Run
 
 __all__ = [
     "content",
+    "encoders",
     "found",
     "name",
     "open_all",
@@ -53,6 +54,14 @@ def found(retriever: Retriever, queries: Queries, depth: int, corpus: Corpus) ->
     if run.docs.fingerprint != corpus.fingerprint:
         raise ValueError(f"{run.name} finds documents of its own, not those of {corpus.folder}: leave it out here")
     return run
+
+
+def encoders(retriever: Any) -> list[Any]:
+    """The encoders of a retriever and of those it is made of, each once."""
+    own = [retriever.encoder] if hasattr(retriever, "encoder") else []
+    inner = [one for value in vars(retriever).values() for one in (value if isinstance(value, list) else [value])]
+    parts = [one for one in inner if hasattr(one, "retrieve")]
+    return list({id(one): one for one in own + [each for part in parts for each in encoders(part)]}.values())
 
 
 def name(made_by: object, *runs: Run) -> str:

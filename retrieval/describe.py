@@ -47,7 +47,7 @@ def help_text(function: Callable) -> str:
     return "\n".join([*lines, "", "`type: module:Class` names a component from anywhere else."])
 
 
-def plan(recipes: list[Recipe]) -> Iterator[str]:
+def plan(recipes: list[Recipe], grows: bool = False) -> Iterator[str]:
     """The resolved recipes as YAML, and in comments where results go, the data and what is built, in order.
 
     Opens the datasets, and builds the components that have a method `plan`; runs nothing.
@@ -56,7 +56,7 @@ def plan(recipes: list[Recipe]) -> Iterator[str]:
     for n, recipe in enumerate(recipes):
         if n:
             yield "---"
-        yield f"# {recipe.function.__name__}, out: {recipe.arguments['out']} ({_standing(recipe)})"
+        yield f"# {recipe.function.__name__}, out: {recipe.arguments['out']} ({_standing(recipe, grows)})"
         yield dump(recipe.to_dict()).rstrip("\n")
         first: dict[str, str] = {}
         for part in recipe.parts():
@@ -69,9 +69,9 @@ def plan(recipes: list[Recipe]) -> Iterator[str]:
                 yield from _data(part, built)
 
 
-def _standing(recipe: Recipe) -> str:
+def _standing(recipe: Recipe, grows: bool) -> str:
     try:
-        before = earlier(recipe.arguments["out"], recipe.function.__name__, recipe.to_dict())
+        before = earlier(recipe.arguments["out"], recipe.function.__name__, recipe.to_dict(), grows)
     except ValueError as error:
         return f"refused: {one_line(error)}"
     return "new" if before is None else before["status"]

@@ -16,16 +16,17 @@ from typing import Any
 from retrieval.environment import environment, git_state, hardware, is_first_process, packages, system
 from retrieval.files import whole_file
 
-__all__ = ["Manifest", "earlier", "one_line"]
+__all__ = ["NAME", "Manifest", "earlier", "one_line"]
 
 NAME = "manifest.json"
 _NEEDED = ("status", "verb", "recipe", "started")
 
 
-def earlier(folder: Path, verb: str, recipe: dict[str, Any]) -> dict[str, Any] | None:
+def earlier(folder: Path, verb: str, recipe: dict[str, Any], grows: bool = False) -> dict[str, Any] | None:
     """The manifest of this experiment in a folder; None in an empty folder, or where there is none yet.
 
-    Raises ValueError where the folder is not this experiment's, or its manifest cannot be read.
+    A folder that `grows` belongs to its verb alone, whatever the recipe: its parts have manifests of their own. Raises
+    ValueError where the folder is not this experiment's, or its manifest cannot be read.
     """
     fix = f"name another folder with out=..., or delete {folder}"
     if folder.exists() and not folder.is_dir():
@@ -36,7 +37,8 @@ def earlier(folder: Path, verb: str, recipe: dict[str, Any]) -> dict[str, Any] |
             raise ValueError(f"{folder} holds {held[0]!r} and no {NAME}, so it is no run folder; {fix}")
         return None
     manifest = _read(folder / NAME, fix)
-    then, now = _experiment(manifest["verb"], manifest["recipe"]), _experiment(verb, recipe)
+    then = _experiment(manifest["verb"], {} if grows else manifest["recipe"])
+    now = _experiment(verb, {} if grows else recipe)
     # a parameter that came later and is off (null) changes nothing
     differing = [key for key in {**now, **then} if then.get(key, "null") != now.get(key, "null")]
     if differing and manifest["status"] == "failed" and [path.name for path in folder.iterdir()] == [NAME]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from retrieval.datasets.folder import Folder
 from retrieval.protocols import Task
@@ -20,9 +21,10 @@ class Folders:
         self.paths, self.split, self.measures, self.k = paths, split, measures, k
 
     def tasks(self) -> Sequence[Task]:
-        """One test a folder, named by its path."""
-        return [Task(path, Folder(path), self.split, self.measures, self.k) for path in self.paths]
+        """One test a folder, named after it."""
+        return [Task(Path(path).name, Folder(path), self.split, self.measures, self.k) for path in self.paths]
 
     def averages(self) -> Mapping[str, Sequence[str]]:
-        """The mean over all."""
-        return average_of("all", self.paths)
+        """The mean over all, of several."""
+        names = [task.name for task in self.tasks()]
+        return average_of("all", names) if len(names) > 1 else {}

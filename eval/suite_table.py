@@ -1,0 +1,173 @@
+"""Many systems on many tasks: averages that are whole or not given, tests within each task, and a terminal table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from eval.measures import Evaluation
+from eval.significance import PairedTest, corrected, paired_t
+from retrieval.tasks import short
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+__all__ = ["Averages", "TaskRow", "averaged", "print_suite", "task_row"]
+
+ALPHA = 0.05
+MARKS = ("▲", "▼")  # better and worse than the baseline
+
+Means = Mapping[str, Mapping[str, float]]  # system -> measure -> mean
+Tests = Mapping[str, tuple[PairedTest, float | None]]  # of each system against the baseline, and p after Holm
+
+
+@dataclass(frozen=True, eq=False)
+class TaskRow:
+    """What each system scored on a task, and tests by measure."""
+
+    task: str
+    systems: Mapping[str, Evaluation]
+    tests: Mapping[str, Tests]
+
+    @property
+    def measures(self) -> list[str]:
+        """The task's, the main one first."""
+        return list(next(iter(self.systems.values())).values)
+
+    @property
+    def means(self) -> Means:
+        """Of every system, by measure."""
+        return {name: evaluation.mean for name, evaluation in self.systems.items()}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        systems = {
+            name: {"mean": evaluation.mean, "counts": dict(evaluation.counts)}
+            | {
+                "paired t-test": {
+                    measure: _plain(tests[name]) for measure, tests in self.tests.items() if name in tests
+                }
+            }
+            for name, evaluation in self.systems.items()
+        }
+        return {"measures": self.measures, "systems": systems}
+
+
+@dataclass(frozen=True)
+class Averages:
+    """The averages whose tasks were all run, and for the others what they lack."""
+
+    whole: Mapping[str, Means]
+    lacking: Mapping[str, Sequence[str]]  # names of tasks
+
+
+def task_row(task: str, systems: Mapping[str, Evaluation], baseline: str | None = None) -> TaskRow:
+    """The systems of a task, and paired t-tests against the baseline, Holm over the systems for each measure."""
+    row = TaskRow(task, systems, {})
+    return (
+        row if baseline is None else TaskRow(task, systems, {one: _tests(row, one, baseline) for one in row.measures})
+    )
+
+
+def averaged(averages: Mapping[str, Sequence[str]], rows: Sequence[TaskRow]) -> Averages:
+    """Means of the means of tasks, by every measure that all of them have; never over fewer tasks than are named.
+
+    A part that is an average itself counts as one task.
+    """
+    known: dict[str, Means] = {row.task: row.means for row in rows}
+    whole: dict[str, Means] = {}
+    lacking: dict[str, list[str]] = {}
+    for name, parts in averages.items():
+        absent = [task for part in parts if part not in known for task in lacking.get(part, [part])]
+        if absent:
+            lacking[name] = absent
+        else:
+            known[name] = whole[name] = _mean_of([known[part] for part in parts])
+    return Averages(whole, lacking)
+
+
+def print_suite(
+    rows: Sequence[TaskRow], averages: Averages, title: str, baseline: str | None = None, notes: Sequence[str] = ()
+) -> None:
+    """Print tasks and averages against systems, what is over which sets, and the notes."""
+    from rich.console import Console
+
+    console = Console(highlight=False, width=None if Console().is_terminal else 120)
+    console.print(_table(rows, averages, title))
+    if baseline is not None and any(row.tests for row in rows):
+        up, down = MARKS
+        console.print(
+            f"{up} {down} better, worse than {baseline}: p < {ALPHA} in a paired t-test over queries, two-sided, Holm "
+            "over the systems of a row",
+            markup=False,
+        )
+    for line in [*_averages_in_words(averages), *notes]:
+        console.print(line, soft_wrap=True, markup=False)
+
+
+def _table(rows: Sequence[TaskRow], averages: Averages, title: str) -> Table:
+    from rich.markup import escape
+    from rich.table import Table
+
+    systems = list(rows[0].systems)
+    table = Table("task", "queries", "measure", title=escape(title), title_justify="left")
+    for name in systems:
+        table.add_column(escape(name), justify="right", overflow="fold")
+    for row in rows:
+        queries = len(next(iter(row.systems.values())).query_ids)
+        _add(table, row.task, str(queries), row.means, row.tests)
+    for name, means in averages.whole.items():
+        _add(table, short(name), "", means, {})
+    return table
+
+
+def _add(table: Table, name: str, queries: str, means: Means, tests: Mapping[str, Tests]) -> None:
+    """A line for each measure."""
+    from rich.markup import escape
+
+    for number, measure in enumerate(next(iter(means.values()))):
+        shown = _shown({system: one[measure] for system, one in means.items()}, tests.get(measure, {}))
+        table.add_row(escape(name) if number == 0 else "", queries if number == 0 else "", measure, *shown)
+    table.add_section()
+
+
+def _tests(row: TaskRow, measure: str, baseline: str) -> Tests:
+    first = row.systems[baseline]
+    tests = {name: paired_t(one, first, measure) for name, one in row.systems.items() if name != baseline}
+    adjusted = corrected([test.p for test in tests.values()], "holm")
+    return {name: (test, p) for (name, test), p in zip(tests.items(), adjusted, strict=True)}
+
+
+def _shown(means: Mapping[str, float], tests: Tests) -> list[str]:
+    best = max(round(mean, 4) for mean in means.values())
+    cells = []
+    for name, mean in means.items():
+        bold = len(means) > 1 and round(mean, 4) == best
+        mark = _mark(*tests[name]) if name in tests else " " * bool(tests)
+        cells.append(f"[bold]{mean:.4f}[/bold]{mark}" if bold else f"{mean:.4f}{mark}")
+    return cells
+
+
+def _mark(test: PairedTest, p: float | None) -> str:
+    return " " if p is None or p >= ALPHA else MARKS[test.difference < 0]
+
+
+def _averages_in_words(averages: Averages) -> list[str]:
+    given = [f"mean of tasks: {name}" for name in averages.whole]
+    return given + [f"no mean: {short(name)} lacks {', '.join(absent)}" for name, absent in averages.lacking.items()]
+
+
+def _mean_of(parts: Sequence[Means]) -> Means:
+    systems = list(parts[0])
+    shared = [one for one in parts[0][systems[0]] if all(one in part[systems[0]] for part in parts)]
+    return {
+        system: {one: math.fsum(part[system][one] for part in parts) / len(parts) for one in shared}
+        for system in systems
+    }
+
+
+def _plain(tested: tuple[PairedTest, float | None]) -> dict[str, Any]:
+    test, p = tested
+    return {**test.to_dict(), "p after Holm": p}
