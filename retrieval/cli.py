@@ -20,6 +20,7 @@ from retrieval.config import ConfigError, Recipe, load
 from retrieval.describe import MENDABLE, help_text, plan, usage
 from retrieval.environment import git_state, is_first_process
 from retrieval.manifest import Manifest, earlier, one_line
+from retrieval.store import USED, used_answers, write_keys
 from retrieval.yaml_lines import dotted
 
 __all__ = ["errors_in_a_line", "out_folder", "run"]
@@ -110,7 +111,10 @@ def _run_one(recipe: Recipe, before: dict[str, Any] | None, built: dict[str, Any
         folder, recipe.function.__name__, recipe.to_dict(), shlex.join(sys.orig_argv), recipe.point, before
     )
     try:
-        results = recipe(built)
+        with used_answers() as used:
+            results = recipe(built)
+        if used and is_first_process():
+            write_keys(used, folder / USED)
         manifest.finish(results, _made_of(recipe, built, kinds) if is_first_process() else {})
     except BaseException as error:
         manifest.fail(error)

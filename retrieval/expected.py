@@ -45,6 +45,7 @@ class Expected:
     figure: float
     tolerance: float
     whose: tuple[str, ...] = ()  # lower case; empty for the recipe's own system
+    written: str = ""  # the figure with the digits it has there
 
     def __str__(self) -> str:
         return f"{self.measure} [{', '.join(self.whose)}]" if self.whose else self.measure
@@ -74,7 +75,7 @@ def read_expected(text: str) -> list[Expected]:
         digits = len(match["figure"].partition(".")[2])
         tolerance = float(match["tolerance"]) if match["tolerance"] else 0.5 * 10**-digits
         whose = tuple(word.strip().casefold() for word in (match["whose"] or "").split(",") if word.strip())
-        found.append(Expected(measure, float(match["figure"]), tolerance, whose))
+        found.append(Expected(measure, float(match["figure"]), tolerance, whose, match["figure"]))
     return found
 
 

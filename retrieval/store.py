@@ -10,17 +10,20 @@ import hashlib
 import json
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from retrieval.columns import lines, whole_text
+from retrieval.files import whole_file
 from retrieval.locate import cache_folder
 from retrieval.sampling import Request
 from retrieval.types import Generation
 
-__all__ = ["GenerationStore", "key", "plain"]
+__all__ = ["USED", "GenerationStore", "key", "plain", "read_keys", "used_answers", "write_keys"]
+
+USED = "generations.keys"  # beside results: the answers that they were made with
 
 VERSION = 1  # of these tables, in the file's user_version
 # Answers in the order they came, so that long prompts do not lie between the keys; what is looked up stands first.
@@ -40,6 +43,7 @@ TOGETHER = 500  # keys looked up in one query
 MAPPED = 2**30  # bytes of the file that are read without copying
 OTHER = "move it away, or let RETRIEVAL_CACHE name another folder"
 
+_recorders: list[set[bytes]] = []  # of used_answers, innermost last
 _json = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode
 
 
@@ -51,6 +55,36 @@ def plain(values: Any) -> str:
 def key(contract: str, request: Request) -> bytes:
     """The name of an answer; `contract` is the model's, as `plain` writes it."""
     return _key(contract, plain(request.about()))
+
+
+@contextmanager
+def used_answers() -> Iterator[set[bytes]]:
+    """The keys of the answers that the block finds or keeps, in whichever store."""
+    used: set[bytes] = set()
+    _recorders.append(used)
+    try:
+        yield used
+    finally:
+        _recorders.pop()
+
+
+def write_keys(keys: Iterable[bytes], path: Path) -> None:
+    """Keys in a file, one a line, in order."""
+    with whole_file(path) as part:
+        part.write_text("".join(f"{one.hex()}\n" for one in sorted(keys)), encoding="ascii")
+
+
+def read_keys(path: Path) -> list[bytes]:
+    """What `write_keys` wrote. Raises ValueError with the line that is no key."""
+    found = []
+    for number, line in lines(path):
+        try:
+            found.append(bytes.fromhex(line.decode().strip()))
+        except ValueError:
+            raise ValueError(
+                f"{path}:{number}: no key of a generation, which is a line of hexadecimal digits"
+            ) from None
+    return found
 
 
 class GenerationStore:
@@ -74,6 +108,7 @@ class GenerationStore:
                 asked = f"select key, seconds, {ANSWER} from generations where key in ({','.join('?' * len(some))})"
                 for row in connection.execute(asked, some):
                     found[row[0]] = _generation(*row[2:]), row[1]
+        _note_used(found)
         return found
 
     def keep(self, contract: str, request: Request, generation: Generation, seconds: float) -> Generation:
@@ -93,6 +128,7 @@ class GenerationStore:
             logprobs = None if generation.logprobs is None else json.dumps([float(one) for one in generation.logprobs])
             answer = (text, int(generation.tokens_in), int(generation.tokens_out), generation.finish_reason, logprobs)
             new = connection.execute(INSERT, (name, *answer, float(seconds), now, model, asked)).rowcount
+        _note_used([name])
         return _generation(*answer) if new else self.find([name])[name][0]
 
     def note(self, contract: str, hits: int) -> None:
@@ -100,11 +136,14 @@ class GenerationStore:
         with self._opened() as connection, connection:
             connection.execute("insert into hits values (?, ?, ?)", (_name(contract), hits, time.time()))
 
-    def export(self, path: Path) -> int:
-        """Write all answers as JSON lines, each with the contract of its model, gzipped for .gz; how many there are."""
+    def export(self, path: Path, keys: Collection[bytes] | None = None) -> int:
+        """Write answers as JSON lines, each with the contract of its model, gzipped for .gz; how many there are.
+
+        `keys` are those of the answers to write; None writes all.
+        """
         count = 0
         with whole_text(Path(path)) as file:
-            for record in self._records():
+            for record in self._records(None if keys is None else frozenset(keys)):
                 file.write(f"{plain(record)}\n".encode())
                 count += 1
         return count
@@ -142,11 +181,13 @@ class GenerationStore:
             self._connection.close()
             self._connection = None
 
-    def _records(self) -> Iterator[dict[str, Any]]:
-        columns = f"contract, request, {', '.join(COLUMNS)}"
+    def _records(self, keys: frozenset[bytes] | None) -> Iterator[dict[str, Any]]:
+        columns = f"key, contract, request, {', '.join(COLUMNS)}"
         with self._opened() as connection:
             rows = connection.execute(f"select {columns} from generations join models on model = id order by key")
-            for contract, asked, *answer in rows:
+            for name, contract, asked, *answer in rows:
+                if keys is not None and name not in keys:
+                    continue
                 record = dict(zip(COLUMNS, answer, strict=True))
                 record["logprobs"] = None if record["logprobs"] is None else json.loads(record["logprobs"])
                 yield {"model": json.loads(contract), "request": json.loads(asked), **record}
@@ -212,6 +253,11 @@ def _write_ahead(connection: sqlite3.Connection) -> None:
 
 def _sums(connection: sqlite3.Connection, table: str, sums: str) -> dict[str, tuple]:
     return {model: rest for model, *rest in connection.execute(f"select model, {sums} from {table} group by model")}
+
+
+def _note_used(keys: Iterable[bytes]) -> None:
+    for recorder in _recorders:
+        recorder.update(keys)
 
 
 def _name(contract: str) -> str:
