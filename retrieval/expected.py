@@ -84,19 +84,26 @@ def given(one: Expected, results: Sequence[tuple[Mapping[str, Any], Any]]) -> li
 
     Raises ValueError where none fits, with the names that there are.
     """
-    systems = [(names | _names(point), means) for point, found in results for names, means in _systems(found)]
     if one.whose == (MEAN,):
         own = [given(Expected(one.measure, 0, 0), [result]) for result in results]
         return [math.fsum(values[0] for values in own) / len(own)]
-    if not one.whose:
-        systems = [(names, means) for _, found in results for names, means in _own(found)]
-    fitting = [means for names, means in systems if {*one.whose} <= names]
+    fitting = [means for point, found in results for means in _fitting({*one.whose}, _names(point), found)]
     values = [means[one.measure] for means in fitting if one.measure in means]
     if not values:
-        known = sorted({name for names, _ in systems for name in names})
-        lacking = f"no {one.measure} there" if fitting else "no result of that name"
-        raise ValueError(f"{one}: {lacking}; results are named {', '.join(known)}")
+        systems = {name for _, found in results for names, _ in _systems(found) for name in names}
+        known = ", ".join(sorted(systems | {name for point, _ in results for name in _names(point)}))
+        measured = sorted({measure for means in fitting for measure in means})
+        raise ValueError(
+            f"{one} is not there: " + (f"measured is {', '.join(measured)}" if fitting else f"names are {known}")
+        )
     return values
+
+
+def _fitting(whose: set[str], point: set[str], results: Any) -> list[Mapping[str, float]]:
+    """The means of the results of a point that are so named; its own system's where only the point is named."""
+    if whose <= point:
+        return [means for _, means in _own(results)]
+    return [means for names, means in _systems(results) if whose <= names | point]
 
 
 def _measure(name: str | None) -> str | None:

@@ -31,15 +31,17 @@ def verb(name: str) -> Callable:
 
 
 def verb_of(path: Path) -> Callable:
-    """The verb whose parameters a recipe fits; of several that it fits the one that takes the fewest.
+    """The verb whose parameters a recipe fits.
 
-    Raises ValueError where it fits none, ConfigError where the file is no recipe.
+    Of several that it fits, the one that its folder is named after (configs/compare/x.yaml), else the one that takes
+    the fewest parameters. Raises ValueError where it fits none, ConfigError where the file is no recipe.
     """
     keys = {*read(path).tree} - {"grid"}
     fitting = [function for function in map(verb, verbs()) if _fits(function, keys)]
     if not fitting:
         raise ValueError(f"{path}: no verb takes {', '.join(sorted(keys))}")
-    return min(fitting, key=lambda function: len(inspect.signature(function).parameters))
+    named = [function for function in fitting if function.__name__ in path.parts[:-1]]
+    return min(named or fitting, key=lambda function: len(inspect.signature(function).parameters))
 
 
 def _fits(function: Callable, keys: set[str]) -> bool:

@@ -82,6 +82,7 @@ def test_every_result_that_fits_a_name_must_give_the_figure():
     assert given(Expected("AP", 0, 0, ("bm25",)), grid) == [0.2, 0.2]
     assert given(Expected("AP", 0, 0, ("axiom", "bm25")), grid) == [0.2]
     assert given(Expected("AP", 0, 0), grid) == [0.3, 0.3]
+    assert given(Expected("AP", 0, 0, ("rm3",)), grid) == [0.3]  # of the point, not of its baseline
 
 
 def test_values_of_a_grid_are_named_alone_or_with_their_key():
@@ -92,9 +93,9 @@ def test_values_of_a_grid_are_named_alone_or_with_their_key():
 
 
 def test_an_unknown_name_or_measure_lists_what_there_is():
-    with pytest.raises(ValueError, match=r"AP \[bm52\]: no result of that name; results are named bm25, bm25\+rm3"):
+    with pytest.raises(ValueError, match=r"AP \[bm52\] is not there: names are bm25, bm25\+rm3"):
         given(Expected("AP", 0, 0, ("bm52",)), [({}, SEARCHED)])
-    with pytest.raises(ValueError, match="RR: no RR there"):
+    with pytest.raises(ValueError, match="RR is not there: measured is AP"):
         given(Expected("RR", 0, 0), [({}, SEARCHED)])
 
 
@@ -113,3 +114,7 @@ def test_verbs_are_found_by_their_files_and_recipes_by_their_keys(tmp_path):
     (tmp_path / "x.yaml").write_text("dataset: d\nretriever: bm25\nnonsense: 1\n")
     with pytest.raises(ValueError, match="no verb takes dataset, nonsense, retriever"):
         verb_of(tmp_path / "x.yaml")
+    for folder, name in (("compare", "compare"), ("other", "evaluate")):  # both take these keys
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "x.yaml").write_text("dataset: d\nruns: {a: b}\n")
+        assert verb_of(tmp_path / folder / "x.yaml").__name__ == name
