@@ -65,7 +65,7 @@ def markdown(comparison: Comparison, changes: Sequence[Change] = (), test: str =
     parts = [
         _md(_caption(comparison, test)),
         _md_table(["", "system", *map(_md, measures)], means),
-        f"p two-sided, as it is and {comparison.family}; {comparison.resamples:,} resamples, seed {comparison.seed}.",
+        f"p is two-sided; corrected p: {comparison.family}; {comparison.resamples:,} resamples, seed {comparison.seed}.",
         _md_table(
             ["measure", "system", "against", "difference", "95% interval", "of the bootstrap", *heads, "d_z"]
             + ["resolves", "won", "tied", "lost"],

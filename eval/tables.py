@@ -46,10 +46,11 @@ def differences_table(found: Sequence[Difference], baseline: str | None, correct
     """Each measure's differences with their tests, those that hold in bold."""
     from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
     tests = list(found[0].p)
-    against = f"difference from {escape(baseline)} by query" if baseline is not None else "differences by query"
-    title = f"{against}; p {family(found, correction)}"
+    against = f"difference from {baseline} by query" if baseline is not None else "differences by query"
+    title = Text(f"{against}; p {family(found, correction)}", no_wrap=True, overflow="ignore")  # may be wider than it
     table = Table(title=title, title_justify="left")
     table.add_column("system", overflow="fold")
     for column in ("mean", "95% interval", *(P[test] for test in tests), "d_z", "resolves", "W/T/L"):
