@@ -3,8 +3,7 @@
 dl: train on DL20's judgements, test on DL19, and the reverse (trec-dl-pool). cranfield: five folds of its queries.
 scifact: train on DL20's judgements, test on SciFact, which is out of domain.
 Tested by reranking the 50 best of zero-shot MiniLM per query, which are all that a trained model has to encode; means
-and ranges over seeds, paired t over queries (each query's mean over seeds) against zero-shot. SciFact and Cranfield
-are trained on and encoded in bfloat16.
+and ranges over seeds, paired t over queries (each query's mean over seeds) against zero-shot; all in bfloat16.
 Finished runs are in runs/bench/graded.jsonl and are not run again: the same command goes on where it stopped.
 """
 
@@ -41,7 +40,7 @@ from training.trainer import Trainer
 DONE = Path("runs/bench/graded.jsonl")
 TRAINED = {"dl": "trec-dl-pool", "scifact": "trec-dl-pool", "cranfield": "cranfield"}
 TESTED = {"dl": "trec-dl-pool", "scifact": "scifact", "cranfield": "cranfield"}
-DTYPE = {"dl": "float32", "scifact": "bfloat16", "cranfield": "bfloat16"}  # of encoding; bfloat16 trains in it too
+DTYPE = "bfloat16"  # of encoding, and of what training computes in
 DEPTH, STEPS, BATCH, SIZE = 50, 12, 8, 4
 GRADED = {"positives": 2, "relevant": 1}
 BINARY = {"positives": 1, "relevant": 2, "graded": False}
@@ -93,7 +92,7 @@ def parts(which: str) -> list[tuple[str, tuple[Queries, Qrels], tuple[Queries, Q
 @cache
 def zero_shot(which: str, part: str) -> Run:
     """The best of MiniLM as it comes."""
-    retriever = DenseRetriever(Transformer(dtype=DTYPE[which]), Flat())
+    retriever = DenseRetriever(Transformer(dtype=DTYPE), Flat())
     retriever.open(collection(TESTED[which]).corpus, cache_folder())
     tested = next(test for name, _, test in parts(which) if name == part)
     return retriever.retrieve(tested[0], DEPTH)
@@ -118,9 +117,9 @@ def trained(which: str, part: str, loss: str, seed: int) -> dict[str, float]:
     corpus = collection(TRAINED[which]).corpus
     made, grouping = LOSSES[loss]
     groups = Groups(lists_of(corpus, queries, qrels), SIZE, seed=seed, **grouping)
-    encoder = Transformer(dtype=DTYPE[which])
+    encoder = Transformer(dtype=DTYPE)
     trainer = Trainer(
-        made, steps=STEPS, batch_size=BATCH, learning_rate=2e-5, eval_steps=STEPS, precision=DTYPE[which], seed=seed
+        made, steps=STEPS, batch_size=BATCH, learning_rate=2e-5, eval_steps=STEPS, precision=DTYPE, seed=seed
     )
     with tempfile.TemporaryDirectory() as folder:
         model = encoder.trainable()

@@ -22,7 +22,7 @@ from retrieval.datasets.with_queries import WithQueries
 from retrieval.encoders.transformer import Transformer
 from retrieval.protocols import Source
 from retrieval.retrievers.bm25 import BM25
-from scripts.bench.graded import by_query, evaluation, parts, reranked, zero_shot
+from scripts.bench.graded import DTYPE, by_query, evaluation, parts, reranked, zero_shot
 from training.collections import Groups
 from training.losses.infonce import InfoNCE
 from training.sources.filtered import Filtered
@@ -47,8 +47,10 @@ def sources() -> dict[str, Source]:
 def trained(source: Source, seed: int) -> dict[str, dict[str, float]]:
     """nDCG@10 by query on each test set."""
     groups = Groups(source.lists(), 1, negatives="none", graded=False, seed=seed)
-    encoder = Transformer(dtype="float32")
-    trainer = Trainer(InfoNCE(0.05), steps=STEPS, batch_size=BATCH, learning_rate=2e-5, eval_steps=STEPS, seed=seed)
+    encoder = Transformer(dtype=DTYPE)
+    trainer = Trainer(
+        InfoNCE(0.05), steps=STEPS, batch_size=BATCH, learning_rate=2e-5, eval_steps=STEPS, precision=DTYPE, seed=seed
+    )
     with tempfile.TemporaryDirectory() as folder:
         model = encoder.trainable()
         trainer.train(model, groups, Path(folder), save=lambda model, place: place.mkdir())
