@@ -3,7 +3,8 @@
 A parameter annotated with a protocol (`encoder: Encoder`) is a component: its block names it with `type:`, and the
 other keys of the block are the arguments of its constructor. One annotated with any other class (`trainer: Trainer`)
 is built from its block too, which then needs no `type`. `grid:` maps dotted keys to lists of values, and makes
-one recipe per combination. Everything is checked before anything is built.
+one recipe per combination; see VariantsOf for a grid that makes one list of components. Everything is checked before
+anything is built.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import json
 import re
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import cache
 from typing import Annotated, Any, Union, get_args, get_origin
 
@@ -24,9 +25,20 @@ from retrieval.recipe_file import ConfigError, RecipeFile, read
 from retrieval.registry import FOLDERS, NoComponent, components, find, guess, hint, words
 from retrieval.yaml_lines import Place, dotted
 
-__all__ = ["FOLDERS", "ConfigError", "Recipe", "components", "load"]
+__all__ = ["FOLDERS", "ConfigError", "Recipe", "VariantsOf", "components", "load"]
 
 Built = dict[str, Any]  # components by Recipe.key(): equal blocks are one object
+
+
+@dataclass(frozen=True)
+class VariantsOf:
+    """Marks `choices: Annotated[dict[str, Retriever], VariantsOf("retriever")]`.
+
+    A recipe may then write it as a grid, `choices: {k1: [0.6, 0.9], b: [0.3, 0.4]}`, of dotted keys below that other
+    parameter: each combination is that component with these values, by the name "k1=0.6,b=0.3".
+    """
+
+    parameter: str
 
 
 @dataclass(frozen=True)
@@ -43,7 +55,9 @@ class Recipe:
     def __call__(self, built: Built | None = None) -> Any:
         """Build the components, then make the call. Recipes that are given the same `built` share equal components."""
         built = {} if built is None else built
-        return self.function(**{key: _build(value, built) for key, value in self.arguments.items()})
+        return self.function(
+            **{key: _each(value, lambda part: part.build(built)) for key, value in self.arguments.items()}
+        )
 
     def build(self, built: Built) -> Any:
         """The result of the call, made once for all equal blocks."""
@@ -68,6 +82,11 @@ class Recipe:
         function = f"{self.function.__module__}:{self.function.__qualname__}"
         values = {key: _map(value, Recipe.key) for key, value in self.arguments.items()}
         return json.dumps([function, values], sort_keys=True)
+
+    def moved(self, old: Place, new: Place) -> Recipe:
+        """The same at another place, with its components."""
+        arguments = {key: _each(value, lambda part: part.moved(old, new)) for key, value in self.arguments.items()}
+        return replace(self, arguments=arguments, place=(*new, *self.place[len(old) :]))
 
     def to_dict(self) -> dict[str, Any]:
         """The complete configuration, defaults included, of what JSON and YAML can hold."""
@@ -98,22 +117,28 @@ def _variants(source: RecipeFile) -> list[tuple[RecipeFile, dict[str, Any]]]:
     if not isinstance(grid, dict):
         source.wrong(("grid",), f"a block of dotted keys with a list of values each, not {grid!r}")
         grid = {}
+    _check_grid(source, grid, ("grid",))
+    return [(source.copy(), {})] if source.mistakes or not grid else list(_combinations(source, grid, ("grid",)))
+
+
+def _check_grid(source: RecipeFile, grid: dict[str, Any], place: Place) -> None:
     for key, values in grid.items():
         written = [json.dumps(value) for value in values] if isinstance(values, list) else []
         if not written or not all(key.split(".")):
-            source.wrong(("grid", key), f"a dotted key takes a list of values, not {values!r}")
+            source.wrong((*place, key), f"a dotted key takes a list of values, not {values!r}")
         elif len(set(written)) < len(written):
-            source.wrong(("grid", key), "has the same value twice")
-    if source.mistakes or not grid:
-        return [(source.copy(), {})]
-    variants = []
+            source.wrong((*place, key), "has the same value twice")
+
+
+def _combinations(
+    source: RecipeFile, grid: dict[str, Any], place: Place, under: Place = ()
+) -> Iterator[tuple[RecipeFile, dict[str, Any]]]:
     for chosen in itertools.product(*(range(len(values)) for values in grid.values())):
         variant, point = source.copy(), {}
         for (key, values), i in zip(grid.items(), chosen, strict=True):
-            variant.choose(key, i, values[i])
+            variant.choose(place, key, i, values[i], under)
             point[key] = values[i]
-        variants.append((variant, point))
-    return variants
+        yield variant, point
 
 
 @dataclass
@@ -155,6 +180,9 @@ class _Check:
         form = _form(wanted)
         if form is None:
             return self.plain(wanted, value, place)
+        varied = next((one.parameter for one in getattr(wanted, "__metadata__", ()) if isinstance(one, VariantsOf)), "")
+        if varied and isinstance(value, dict) and not all(isinstance(one, dict | str) for one in value.values()):
+            return self.variants(form.protocol, value, place, (*place[:-1], varied))
         if value is None and form.optional:
             return None
         if form.many is list and isinstance(value, list):
@@ -178,6 +206,23 @@ class _Check:
             self.source.wrong((*place, "type"), str(error))
             return None
         return self.call(function, {k: v for k, v in block.items() if k != "type"}, place, block["type"], protocol)
+
+    def variants(self, protocol: Any, grid: dict[str, Any], place: Place, base: Place) -> dict[str, Recipe]:
+        """The component at `base` with each combination of the grid's values in place, by what these are."""
+        before = len(self.source.mistakes)
+        _check_grid(self.source, grid, place)
+        if len(self.source.mistakes) > before or base[-1] not in self.source.tree:
+            return {}
+        found = {}
+        for variant, point in _combinations(self.source, grid, place, base):
+            recipe = _Check(variant).component(protocol, variant.tree[str(base[-1])], base)
+            self.source.mistakes += variant.mistakes
+            if recipe is not None:
+                name = ",".join(
+                    f"{key}={one if isinstance(one, str) else json.dumps(one)}" for key, one in point.items()
+                )
+                found[name] = recipe.moved(base, (*place, name))
+        return found
 
     def plain(self, wanted: Any, value: Any, place: Place) -> Any:
         if isinstance(value, bool) and _is_number(wanted):  # pydantic would take it for 0 or 1
@@ -300,12 +345,13 @@ def _recipes(value: Any) -> list[Recipe]:
     return [one for one in values if isinstance(one, Recipe)]
 
 
-def _build(value: Any, built: Built) -> Any:
+def _each(value: Any, change: Callable[[Recipe], Any]) -> Any:
+    """A value with its components changed."""
     if type(value) is list:
-        return [_build(one, built) for one in value]
+        return [_each(one, change) for one in value]
     if type(value) is dict:
-        return {name: _build(one, built) for name, one in value.items()}
-    return value.build(built) if isinstance(value, Recipe) else value
+        return {name: _each(one, change) for name, one in value.items()}
+    return change(value) if isinstance(value, Recipe) else value
 
 
 def _map(value: Any, component: Callable[[Recipe], Any]) -> Any:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from retrieval.collection import Collection
+from retrieval.environment import is_first_process
 from retrieval.files import digest
 from retrieval.locate import cache_folder
 from retrieval.types import Run
@@ -71,9 +72,10 @@ def _write(collection: Collection, split: str, kind: str, verb: str, runs: Itera
     with open(path, "a+b") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # until the file is closed
         entries = [*_entries(file, path), entry]
-        file.write(json.dumps(entry, ensure_ascii=False).encode() + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
+        if is_first_process():  # of one job, one looks
+            file.write(json.dumps(entry, ensure_ascii=False).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
     return _seen(entries, path)
 
 

@@ -29,7 +29,7 @@ class RecipeFile:
     tree: dict[str, Any]
     origins: dict[Place, str]  # "configs/x.yaml:12" or "command line"
     mistakes: list[str] = field(default_factory=list)
-    placed: dict[Place, str] = field(default_factory=dict)  # by "override" or "grid"
+    placed: dict[Place, str] = field(default_factory=dict)  # by "override", "grid" or "choices"
 
     def wrong(self, place: Place, text: str) -> None:
         """Note a mistake at a place; where nothing is written there, the line is that of the block around it."""
@@ -41,14 +41,14 @@ class RecipeFile:
         return RecipeFile(self.file, copy.deepcopy(self.tree), dict(self.origins), [], dict(self.placed))
 
     def override(self, text: str) -> None:
-        """Apply `a.b=c`; `grid.a.b=[c, d]` sets what the grid has for `a.b`."""
+        """Apply `a.b=c`; `grid.a.b=[c, d]` sets what the grid has for `a.b`, and so `choices.a.b`."""
         key, equals, value = text.partition("=")
         parts = key.split(".")
         if not equals or not all(parts):
             self.mistakes.append(f"{COMMAND_LINE}: {text!r} is not of the form key=value")
             return
-        if parts[0] == "grid" and len(parts) > 2:
-            parts = ["grid", ".".join(parts[1:])]
+        if parts[0] in ("grid", "choices") and len(parts) > 2:
+            parts = [parts[0], ".".join(parts[1:])]
         place = self._resolve(parts, COMMAND_LINE)
         reader = Reader(COMMAND_LINE, numbered=False)
         try:
@@ -60,14 +60,15 @@ class RecipeFile:
         if place:
             self._put(place, parsed, {place: COMMAND_LINE, **reader.origins}, "override")
 
-    def choose(self, key: str, i: int, value: Any) -> None:
-        """Put the i-th value that the grid has for a dotted key into its place."""
-        grid: Place = ("grid", key, i)
-        origin = self.origins.get(grid) or self.origins[("grid", key)]
-        place = self._resolve(key.split("."), origin)
+    def choose(self, grid: Place, key: str, i: int, value: Any, under: Place = ()) -> None:
+        """Put the i-th value that the grid at a place has for a dotted key, counted from `under`, into its place."""
+        written: Place = (*grid, key, i)
+        origin = self.origins.get(written) or self.origins[(*grid, key)]
+        place = self._resolve([*map(str, under), *key.split(".")], origin)
         if place:
-            below = {place + p[3:]: line for p, line in self.origins.items() if p[:3] == grid}
-            self._put(place, copy.deepcopy(value), {place: origin, **below}, "grid")
+            n = len(written)
+            below = {place + p[n:]: line for p, line in self.origins.items() if p[:n] == written}
+            self._put(place, copy.deepcopy(value), {place: origin, **below}, str(grid[0]))
 
     def _resolve(self, parts: list[str], origin: str) -> Place | None:
         """The place a dotted key means; on the way, a name that stands for a component becomes its block."""

@@ -89,7 +89,7 @@ def train(
     collection = dataset.open()
     _check(collection, test, measures, k, dev, baselines or {})
     lists, held_out = _data(collection, data, split, dev, seed)
-    _refuse_test_queries(held_out[0], collection.queries(test))
+    _note_choice(collection, dev, held_out[0], test)
     grouped: Callable[[Lists], Groups] = partial(Groups, **asdict(groups), seed=seed)
     listed = grouped(lists)
     refresh = _refresh(collection, system, data, lists, grouped, out) if trainer.refresh_steps else None
@@ -101,8 +101,6 @@ def train(
     best = trainer.train(model, listed, out, measure, metric, refresh, tuning.save, about)
     if not is_first_process():
         return {}
-    if dev is not None and dev.split is not None:
-        choose_on(collection, dev.split, "train")
     trained = system.around(tuning.trained(system.part, best.model))
     runs = {name: ranked(collection, one, test, k) for name, one in {**(baselines or {}), **system.start()}.items()}
     runs["trained"] = ranked(collection, trained, test, k, folder=out)
@@ -127,14 +125,16 @@ def _check(
         raise ValueError(f"baselines: {odd[0]!r} cannot name one; {', '.join(TAKEN)} are taken, and / ends a file name")
 
 
-def _refuse_test_queries(held_out: Queries, tested: Queries) -> None:
-    """Raises ValueError where the checkpoint would be chosen on queries that are tested."""
-    both = set(held_out.ids) & set(tested.ids)
+def _note_choice(collection: Collection, dev: Dev | None, held_out: Queries, test: str) -> None:
+    """Write down where the checkpoint is chosen. Raises ValueError where that would be on queries that are tested."""
+    both = set(held_out.ids) & set(collection.queries(test).ids)
     if both:
         raise ValueError(
             f"{len(both)} dev queries are test queries, such as {min(both)!r}: the checkpoint would be chosen on the "
             "test set; name another dev.split"
         )
+    if dev is not None and dev.split is not None:
+        choose_on(collection, dev.split, "train")
 
 
 def _prepared(system: System, tuning: Tuning, data: Source | None) -> Any:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from retrieval.cli import run as command_line
 from retrieval.collection import Collection, write_collection
+from retrieval.datasets.generated_limit import GeneratedLimit
 from retrieval.ids import DocIds
 from retrieval.looks import choose_on, ledger, look, told
 from retrieval.search import search
+from retrieval.train import train
 from retrieval.types import Run
 
 QRELS = {"test": {"p": {"a": 1}, "q": {"b": 1}}, "dev": {"p": {"a": 1}}}
@@ -62,6 +65,13 @@ def test_a_choice_is_no_look_and_is_told_beside_the_next(collection):
     assert told(seen).endswith("; chosen on by tune 1: no test of what was chosen there")
 
 
+def test_of_the_processes_of_one_job_one_looks(collection, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    assert look(collection, "test", "train", [ONE])["looks"] == 1
+    monkeypatch.setenv("RANK", "0")
+    assert look(collection, "test", "train", [ONE])["looks"] == 1
+
+
 def test_deleting_the_file_is_the_way_to_count_from_nothing(collection):
     look(collection, "test", "search", [ONE])
     ledger(collection, "test").unlink()
@@ -104,3 +114,21 @@ def test_a_finished_recipe_that_is_shown_again_is_no_new_look(collection, tmp_pa
     assert json.loads((out / "manifest.json").read_text())["results"]["looks"] == results["looks"]
     assert len(ledger(collection, "test").read_text().splitlines()) == 1
     assert command_line(search, [str(recipe), f"out={tmp_path / 'other'}"])["looks"]["looks"] == 2
+
+
+def test_training_looks_at_test_and_chooses_on_dev_which_a_refused_recipe_does_not(tiny_model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shape = {"documents": 8, "queries": 28, "distractors": 12, "items": 8, "train_queries": 28, "dev_queries": 10}
+    Path("x.yaml").write_text(
+        f"dataset: {json.dumps({'type': 'generated_limit', **shape})}\ngroups: {{size: 2, negatives: random}}\n"
+        f"encoder: {{type: transformer, model: {tiny_model}, pooling: mean, dtype: float32}}\n"
+        "dev: {split: dev, measure: R@10}\ntrainer: {loss: infonce, steps: 1, batch_size: 7, learning_rate: 0}\n"
+    )
+    with pytest.raises(SystemExit):
+        command_line(train, ["x.yaml", "dev.split=test", "out=refused"])
+    results = command_line(train, ["x.yaml", "out=out", "baselines.BM25=bm25"])["looks"]
+    seen = (results["looks"], results["systems"], results["by verb"])
+    assert seen == (1, 2, {"train": 1})  # BM25, and zero-shot, which learns nothing
+    assert not results["choices"]
+    collection = GeneratedLimit(**shape).open()
+    assert look(collection, "dev", "search", [])["choices"] == {"train": 1}
