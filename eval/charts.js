@@ -56,6 +56,13 @@ function logTicks(low, high, wanted) {
   return found;
 }
 
+/* Marks without those that would stand in another's way; the last stays. */
+function spaced(marks) {
+  const kept = [];
+  for (const one of [...marks].reverse()) if (!kept.length || kept[kept.length - 1][0] - one[0] > 34) kept.push(one);
+  return kept.reverse();
+}
+
 const short = (value) => {
   const size = Math.abs(value);
   if (size >= 1e6) return `${Number((value / 1e6).toPrecision(3))}M`;
@@ -74,7 +81,7 @@ function scale(domain, range, log) {
 function domain(values, log, margin) {
   const low = Math.min(...values), high = Math.max(...values);
   if (log) return low === high ? [low / 2, high * 2] : [low * (low / high) ** margin, high * (high / low) ** margin];
-  const room = (high - low) * margin || Math.abs(high) * 0.1 || 0.1;
+  const room = low < high ? (high - low) * margin : Math.abs(high) * 0.1 || 0.1;
   return [low - room, high + room];
 }
 
@@ -97,12 +104,12 @@ function axes(frame, x, y, xLabel, yLabel) {
     );
   group.append(sv("line", { x1: left, x2: left + width, y1: top + height, y2: top + height, class: "axis" }));
   for (const [at, label] of x)
-    group.append(
+    make(group, null, [
       sv("line", { x1: at, x2: at, y1: top + height, y2: top + height + 4, class: "axis" }),
-      sv("text", { x: at, y: top + height + 17, "text-anchor": "middle" }, label),
-    );
+      label.split("\n").map((line, n) => sv("text", { x: at, y: top + height + 17 + 14 * n, "text-anchor": "middle" }, line)),
+    ]);
   group.append(
-    sv("text", { x: left + width / 2, y: top + height + 36, "text-anchor": "middle", class: "label" }, xLabel),
+    sv("text", { x: left + width / 2, y: top + height + (x.some(([, label]) => label.includes("\n")) ? 51 : 36), "text-anchor": "middle", class: "label" }, xLabel),
     sv("text", { x: left - 44, y: top - 10, class: "label" }, yLabel),
   );
   return group;
@@ -148,9 +155,9 @@ function lineChart(options) {
     const wanted = frame.width / 90;
     const marks = options.categories
       ? options.categories.map((label, n) => [x(n), label])
-      : (options.log ? logTicks(...xs, frame.width / 38) : ticks(...xs, wanted)).map((v) => [x(v), short(v)]);
+      : spaced((options.log ? (places.length < 16 ? places : logTicks(...xs, frame.width / 38)) : ticks(...xs, wanted)).map((v) => [x(v), short(v)]));
     const picture = sv("svg", {
-      viewBox: `0 0 ${width} ${bottom + 44}`, tabindex: 0, role: "img",
+      viewBox: `0 0 ${width} ${bottom + (options.categories ? 59 : 44)}`, tabindex: 0, role: "img",
       "aria-label": `${options.y} by ${options.x}, ${series.length} lines; arrow keys read the values`,
     });
     picture.append(axes(frame, marks, ticks(...ys, 6).map((v) => [y(v), short(v)]), options.x, options.y));
@@ -184,7 +191,7 @@ function lineChart(options) {
       cursor.setAttribute("visibility", "visible");
       const found = series.flatMap((one) => one.points.filter((p) => p[0] === places[now]).map((p) => [one, p[1]]));
       found.sort((a, b) => b[1] - a[1]);
-      const name = options.categories ? `${options.categories[places[now]]} ${options.unit || ""}` : `${options.x} ${short(places[now])}`;
+      const name = options.categories ? options.categories[places[now]].replace("\n", " ") : `${options.x} ${short(places[now])}`;
       place(reading, at, width, el("b", null, name), el("table", null, found.map(([one, value]) =>
         el("tr", null, el("td", null, swatch(one.style), one.name), el("td", null, value.toFixed(options.digits || 4))))));
     };
@@ -218,11 +225,19 @@ function numbers(options, series, places) {
     const value = (one, at) => one.points.find((p) => p[0] === at);
     box.append(el("div", { class: "scroll", tabindex: 0 }, el("table", null,
       el("tr", null, el("th", { scope: "col" }, options.x), series.map((one) => el("th", { scope: "col" }, one.name))),
-      places.slice(0, 200).map((at) => el("tr", null,
-        el("th", { scope: "row" }, options.categories ? options.categories[at] : short(at)),
+      places.map((at) => el("tr", null,
+        el("th", { scope: "row" }, options.categories ? options.categories[at].replace("\n", " ") : short(at)),
         series.map((one) => el("td", null, value(one, at) ? value(one, at)[1].toFixed(options.digits || 4) : "–")))))));
   } }, el("summary", null, "Numbers"));
   return box;
+}
+
+/* Where a name of this width stands beside a point: right or left of it, as near its height as others let it. */
+function beside(x, y, width, low, high, others) {
+  const places = [0, 1, -1, 2, -2, 3, -3].flatMap((step) => [x + 9, x - 9 - width].map((at) => ({ x: at, y: y + step * 7, w: width })));
+  const free = (one) => one.x >= low && one.x + width <= high
+    && !others.some((o) => Math.abs(o.y - one.y) < 12 && o.x < one.x + one.w && one.x < o.x + o.w);
+  return places.find(free) || places[x + 9 + width > high ? 1 : 0];
 }
 
 /* Points with names, and the line of those that no cheaper one matches. points: [{name, style, x, y}] */
@@ -243,12 +258,9 @@ function scatterChart(options) {
     const best = [];
     for (const p of [...points].sort((a, b) => a.x - b.x || b.y - a.y)) if (!best.length || p.y > best[best.length - 1].y) best.push(p);
     picture.append(sv("path", { d: "M" + best.map((p) => `${x(p.x)} ${y(p.y)}`).join("L"), class: "front" }));
-    const taken = [];
+    const dots = points.map((p) => ({ p, x: x(p.x) - 7, y: y(p.y), w: 14 })), taken = [];
     for (const p of [...points].sort((a, b) => b.y - a.y)) {
-      const size = p.name.length * 7.4, before = x(p.x) + 9 + size > end;
-      const label = { x: before ? x(p.x) - 9 - size : x(p.x) + 9, y: y(p.y), w: size };
-      const hits = () => taken.find((o) => Math.abs(o.y - label.y) < 13 && o.x < label.x + label.w && label.x < o.x + o.w);
-      for (let tries = 0; tries < 40 && hits(); tries++) label.y = hits().y + 13.5;
+      const label = beside(x(p.x), y(p.y), p.name.length * 7.4, frame.left, end, [...taken, ...dots.filter((dot) => dot.p !== p)]);
       taken.push(label);
       const say = `${p.name}: ${p.y.toFixed(4)} at ${short(p.x)} ${options.x}`;
       const group = sv("g", { "data-series": p.name, tabindex: 0, role: "img", "aria-label": say, class: "point",

@@ -27,8 +27,8 @@ function begin() {
   section("By query", queries);
   section("Recall by rank", recall);
   section("By length of the query", lengths, () => DATA.tasks.some((one) => one.lengths));
-  section("Training", () => DATA.training.map(curve), () => DATA.training.length);
-  section("Curves", () => DATA.curves.map(curve), () => DATA.curves.length);
+  section("Training", () => el("div", { class: "beside" }, DATA.training.map(curve)), () => DATA.training.length);
+  section("Curves", () => el("div", { class: "beside" }, DATA.curves.map(curve)), () => DATA.curves.length);
   section("How the results were made", manifests, () => DATA.manifests.length);
   const index = el("nav", { "aria-label": "Sections" }, sections.map((one) => el("a", { href: `#${one.box.id}` }, one.name)));
   document.querySelector("header").append(index);
@@ -78,7 +78,7 @@ function highlight(target) {
 }
 
 function select(label, options, value, change) {
-  const box = el("select", { onchange: () => change(box.value) },
+  const box = el("select", { "aria-label": label, onchange: () => change(box.value) },
     options.map(([key, text]) => el("option", { value: key, selected: String(key) === String(value) }, text)));
   return el("label", null, label, " ", box);
 }
@@ -131,22 +131,22 @@ function table(key, columns, rows, attributes = () => ({})) {
     body.replaceChildren(...order.map((row) => el("tr", attributes(row), columns.map((c, n) => {
       const value = c.value(row);
       const top = c.best && rows.length > 1 && value !== null && value !== undefined && Number(fixed(value)) === best[n];
-      return el(n ? "td" : "th", { scope: n ? null : "row", class: top ? "best" : null, "data-value": value ?? null,
+      return el(n ? "td" : "th", { scope: n ? null : "row", class: top ? "best" : c.text ? "words" : null, "data-value": value ?? null,
         title: c.best && typeof value === "number" ? String(value) : null }, c.show(row));
     }))));
   };
-  columns.forEach((c, n) => heads.push(el("th", { scope: "col" }, el("button", { type: "button", onclick: () => {
+  columns.forEach((c, n) => heads.push(el("th", { scope: "col", class: c.text ? "words" : null }, el("button", { type: "button", onclick: () => {
     const before = state.sort[key];
     state.sort[key] = { column: n, down: before && before.column === n ? !before.down : !c.text };
     fill();
   } }, c.name))));
   fill();
-  return el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": key },
+  return el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": `table of ${key}` },
     el("table", { class: "sortable", id: `table-${key}` }, el("thead", null, el("tr", null, heads)), body));
 }
 
 const named = (name, note) => [swatch(style(name)), name, note ? el("span", { class: "tag" }, note) : null];
-const pValue = (p) => (p < 0.0001 ? "p < 0.0001" : `p = ${Number(p.toPrecision(2))}`);
+const pValue = (p) => (p < 0.0001 ? "p\u00a0<\u00a00.0001" : `p\u00a0=\u00a0${Number(p.toPrecision(2))}`);
 
 /* A count, or a share where any system's is one. */
 function count(value, all) {
@@ -165,7 +165,7 @@ function results() {
     ...(depths.length > 1 ? [{ name: "depth", value: (r) => r.depth, show: (r) => String(r.depth) }] : []),
   ];
   const notes = [];
-  if (Object.keys(here.tests).length) notes.push(`* p < 0.05, ** p < 0.01 against ${DATA.baseline}: paired t-test over queries, two-sided, Holm's correction for ${plural(Object.keys(here.tests).length, "systems")} by measure.`);
+  if (here.tests.of) notes.push(`* p < 0.05, ** p < 0.01 against ${DATA.baseline}: paired t-test over queries, two-sided, ${here.tests.family}.`);
   if (depths.length > 1) notes.push("The runs have different depths, which recall and what counts unjudged documents depend on.");
   return [
     DATA.tasks.length > 1 ? [el("h3", null, `${measure()}, all tasks`), across()] : null,
@@ -176,14 +176,15 @@ function results() {
 }
 
 function stars(name, n) {
-  const p = task().tests[name]?.[n]?.p;
-  return p !== null && p !== undefined && p < 0.05 ? el("sup", { title: `${pValue(p)}, corrected` }, p < 0.01 ? "**" : "*") : null;
+  const p = task().tests.of?.[name]?.[task().measures[n]]?.p;
+  return p !== null && p !== undefined && p < 0.05 ? el("sup", { title: pValue(p) }, p < 0.01 ? "**" : "*") : null;
 }
 
 /* One measure over all tasks; an average is left empty where a system lacks one of its tasks. */
 function across() {
   const m = measure();
   const value = (name, one) => {
+    if (!one) return null;
     const n = one.measures.indexOf(m), found = one.systems.find((s) => s.name === name);
     return n < 0 || !found ? null : found.mean[n];
   };
@@ -215,22 +216,21 @@ const lines = (points) => shown().map((one) => ({ name: one.name, style: style(o
 
 function recall() {
   const { measure: name, series } = task().recall;
-  const deep = Math.max(...series.flat().map((p) => p[0]));
-  return lineChart({ series: lines((n) => series[n]), x: "rank", y: `${name}@rank`, log: deep > 20, from0: true });
+  return lineChart({ series: lines((n) => series[n]), x: "rank", y: `${name}@rank`, log: true, from0: true });
 }
 
 function lengths() {
   const here = task().lengths;
   if (!here) return el("p", { class: "note" }, `The texts of the queries of ${task().name} were not given.`);
-  const labels = here.labels.map((label, n) => `${label} (${here.sizes[n].toLocaleString("en")})`);
+  const labels = here.labels.map((label, n) => `${label}\n(${here.sizes[n].toLocaleString("en")})`);
   return lineChart({ series: lines((s) => here.means[state.measure][s].map((v, n) => [n, v]).filter((p) => p[1] !== null)),
-    x: "words in the query (queries)", y: measure(), categories: labels, unit: "queries" });
+    x: "words in the query (queries)", y: measure(), categories: labels });
 }
 
 function curve(one) {
   const names = Object.keys(one.series);
   const own = (name, n) => look(DATA.systems.includes(name) ? DATA.systems.indexOf(name) : n, DATA.palette);
-  return [el("h3", null, one.name), lineChart({ series: names.map((name, n) => ({ name, style: own(name, n), points: one.series[name] })), x: one.x, y: one.y, log: one.log })];
+  return el("div", null, one.name === one.y ? null : el("h3", null, one.name), lineChart({ series: names.map((name, n) => ({ name, style: own(name, n), points: one.series[name] })), x: one.x, y: one.y, log: one.log }));
 }
 
 function manifests() {

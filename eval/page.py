@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from eval.cells import Cell, Curve, Texts
+from eval.comparison import differences, family
 from eval.embedded import embedded, size_of
-from eval.significance import holm, paired_t
 from eval.views import PALETTE, bin_means, by_task, cost_names, depths, length_bins, recall_by_rank, training_curves
 from retrieval.files import whole_file
 
@@ -22,7 +22,8 @@ __all__ = ["write_page"]
 
 LARGEST = 19_000_000  # bytes of a page, so that it stays under 20 MB
 OF_VALUES = 9_000_000  # of these, per-query values
-OF_TEXTS = 8_000_000  # rankings and texts
+OF_TEXTS = 10_000_000  # rankings and texts
+CORRECTION = "holm"
 UNIT = 10_000  # per-query values are written as whole numbers of 1/UNIT
 
 
@@ -41,19 +42,20 @@ def write_page(
 
     `texts` are by task, `training` by model (lines of training.jsonl), `averages` from name to tasks, `manifests` by
     result. The page stays under 20 MB: rankings and texts are kept of the queries that changed most, and of per-query
-    values those of the first measures, and the page says how many. Raises ValueError as `by_task` does, and for texts
-    or averages of a task that has no cells.
+    values those of the first measures, and the page says how many. An average is empty for a system without one of its
+    tasks. Raises ValueError as `by_task` does, and for texts of a task that has no cells.
     """
     tasks = by_task(cells, baseline)
-    averages = _averages(tasks) if averages is None else averages
-    _refuse_unknown(tasks, texts or {}, averages)
+    for task in texts or {}:
+        if task not in tasks:
+            raise ValueError(f"texts name the task {task!r}, of which there is no cell, only of {', '.join(tasks)}")
     data: dict[str, Any] = {
         "title": title,
         "baseline": baseline,
         "palette": PALETTE,
         "unit": UNIT,
         "systems": list(dict.fromkeys(cell.system for cell in cells)),
-        "averages": averages,
+        "averages": _averages(tasks) if averages is None else averages,
         "tasks": _tasks(tasks, baseline, texts or {}),
         "training": [_curve(one) for one in training_curves(training or {})],
         "curves": [_curve(one) for one in curves],
@@ -90,20 +92,6 @@ def _harmless(data: Any) -> str:
 
 def _averages(tasks: Mapping[str, Any]) -> dict[str, list[str]]:
     return {f"mean of {len(tasks)}": list(tasks)} if len(tasks) > 1 else {}
-
-
-def _refuse_unknown(
-    tasks: Mapping[str, Any], texts: Mapping[str, Texts], averages: Mapping[str, Sequence[str]]
-) -> None:
-    for what, named in {
-        "texts": list(texts),
-        "averages": [task for some in averages.values() for task in some],
-    }.items():
-        for task in named:
-            if task not in tasks:
-                raise ValueError(
-                    f"{what} name the task {task!r}, of which there is no cell, only of {', '.join(tasks)}"
-                )
 
 
 def _tasks(tasks: Mapping[str, list[Cell]], baseline: str | None, texts: Mapping[str, Texts]) -> list[dict[str, Any]]:
@@ -163,21 +151,17 @@ def _lengths(cells: list[Cell], texts: Texts) -> dict[str, Any]:
     return {"labels": [one.label for one in bins], "sizes": [len(one.places) for one in bins], "means": means}
 
 
-def _tests(cells: list[Cell], baseline: str | None) -> dict[str, list[dict[str, Any]]]:
-    """By system but the baseline, a paired t-test for each measure; p corrected for the systems tested, after Holm."""
-    first = next((cell.evaluation for cell in cells if cell.system == baseline), None)
-    others = [cell for cell in cells if cell.system != baseline]
-    if first is None or not others:
+def _tests(cells: list[Cell], baseline: str | None) -> dict[str, Any]:
+    """`family`, in words, and for each system but the baseline a paired t-test by measure, p corrected after Holm."""
+    names = [cell.system for cell in cells]
+    if baseline not in names or len(names) < 2:
         return {}
-    found: dict[str, list[dict[str, Any]]] = {cell.system: [] for cell in others}
-    for measure in first.values:
-        tests = [paired_t(cell.evaluation, first, measure) for cell in others]
-        tested = [test.p for test in tests if test.p is not None]
-        corrected = iter(holm(tested))
-        for cell, test in zip(others, tests, strict=True):
-            p = None if test.p is None else next(corrected)
-            found[cell.system].append({"p": p, "interval": test.interval, "untested": test.untested})
-    return found
+    found = differences({cell.system: cell.evaluation for cell in cells}, baseline, CORRECTION, resamples=None)
+    of: dict[str, dict[str, Any]] = {name: {} for name in names if name != baseline}
+    for one in found:
+        test = one.test
+        of[one.system][one.measure] = {"p": one.corrected["t"], "interval": test.interval, "untested": test.untested}
+    return {"family": family(found, CORRECTION), "of": of}
 
 
 def _curve(curve: Curve) -> dict[str, Any]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["write_plots"]
 
-STYLES = ("-", (0, (6, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))  # after every eight colours, as on the page
+STYLES = ("-", (0, (6, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))  # after all colours, as on the page
 MARKERS = ("o", "s", "^", "D")
 COLUMNS = 3  # of small charts beside each other
 
@@ -54,9 +54,8 @@ def _of_task(
     """Pictures by file name."""
     measure = next(iter(cells[0].evaluation.values))
     relevant, recalls = recall_by_rank(cells)
-    deep = max(points[-1][0] for points in recalls.values()) > 20
     found = {f"cost-{_safe(cost)}": _scatter(cells, measure, cost, number) for cost in cost_names(cells)}
-    found["recall"] = _lines(Curve(name, "rank", f"{relevant}@rank", recalls, deep), number)
+    found["recall"] = _lines(Curve(name, "rank", f"{relevant}@rank", recalls, True), number)
     if texts:
         found["length"] = _by_length(name, cells, measure, texts, number)
     if len(cells) > 1:

@@ -15,8 +15,8 @@ from eval.measures import evaluate
 
 __all__ = ["PALETTE", "Bin", "by_task", "cost_names", "depths", "length_bins", "recall_by_rank", "training_curves"]
 
-# Okabe and Ito (2008), told apart with any colour vision; their yellow, too pale for a line, is left out
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8A8A8A")
+# Okabe and Ito (2008), told apart with any colour vision; without their yellow, too pale for a line
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 RANKS = (1, 2, 3, 5, 10, 20, 30, 50, 100, 200, 300, 500, 1000)
 BINS = 5
 POINTS = 400  # of a line of training losses

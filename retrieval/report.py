@@ -15,6 +15,7 @@ from eval.plots import write_plots
 from eval.report import figures, print_report
 from eval.texts import texts_of
 from retrieval.cli import run
+from retrieval.looks import look, told
 from retrieval.protocols import Dataset
 from retrieval.run_file import find_run, read_run
 from retrieval.search import MEASURES, check
@@ -47,34 +48,37 @@ def report(
     split: str = "test",
     measures: list[str] = MEASURES,  # noqa: B006 - read only
     baseline: str | None = None,
+    title: str | None = None,
     out: Path | None = None,
 ) -> dict[str, Any]:
     """Write OUT/report.html, one file that opens offline, and its charts as PNG and SVG to OUT/plots.
 
     `runs` names run files, or folders of results, whose manifests give cost and training curves; paths may be below
-    RETRIEVAL_DATA. Differences are from `baseline`, or on the page from the first run.
+    RETRIEVAL_DATA. Differences are from `baseline`, or on the page from the first run. Without `title` the page is
+    named after the collection and the split.
     """
-    if not runs:
-        raise ValueError("runs: name at least one run file, or a folder of results")
+    if not runs or "looks" in runs:
+        raise ValueError("runs: name another so, looks is taken" if runs else "runs: name at least one run file")
     if baseline is not None and baseline not in runs:
         raise ValueError(f"baseline {baseline!r} is none of the runs: {', '.join(runs)}")
     collection = dataset.open()
     check(collection, split, measures)
     found = {name: _result(find_run(path)) for name, path in runs.items()}
-    qrels, title = collection.qrels(split), f"{collection.name}, {split}"
+    qrels, task = collection.qrels(split), f"{collection.name}, {split}"
     cells = [
-        Cell(name, title, evaluate(one.run, qrels, measures), one.run, qrels, one.cost) for name, one in found.items()
+        Cell(name, task, evaluate(one.run, qrels, measures), one.run, qrels, one.cost) for name, one in found.items()
     ]
     systems = {cell.system: cell.evaluation for cell in cells}
-    print_report(systems, title, baseline)
+    seen = look(collection, split, "report", [cell.run for cell in cells])
+    print_report(systems, task, baseline, [told(seen)])
     if out:
-        texts = {title: texts_of(collection, split, [one.run for one in found.values()], qrels)}
+        texts = {task: texts_of(collection, split, [cell.run for cell in cells], qrels)}
         training = {name: one.training for name, one in found.items() if one.training}
         manifests = {name: one.manifest for name, one in found.items() if one.manifest}
-        page = write_page(out / "report.html", cells, title, baseline, texts, training, manifests=manifests)
+        page = write_page(out / "report.html", cells, title or task, baseline, texts, training, manifests=manifests)
         plots = write_plots(out / "plots", cells, baseline, texts, training)
         print(f"page:     {page} ({page.stat().st_size / 1e6:.1f} MB)\npictures: {len(plots)} in {out / 'plots'}")
-    return figures(systems, baseline)
+    return figures(systems, baseline) | {"looks": seen}
 
 
 def _result(path: Path) -> _Result:
