@@ -15,7 +15,7 @@ from math import ceil, comb
 
 import numpy as np
 
-__all__ = ["LimitData", "LimitSplit", "density", "generate", "strength"]
+__all__ = ["PATTERNS", "LimitData", "LimitSplit", "density", "generate", "relevant_documents", "strength"]
 
 PADDING = 850  # attributes to pad documents with, as many as LIMIT has
 
@@ -80,6 +80,14 @@ def generate(
         for person in rng.permutation(len(names))
     ]
     return LimitData(corpus, {split: made[split] for split in ("train", "dev", "test")})
+
+
+def relevant_documents(pattern: str, k: int, documents: int, queries: int, rng: np.random.Generator) -> np.ndarray:
+    """The documents that each query of a pattern wants, int64 [queries, k]; `rng` draws where the pattern is random.
+
+    Raises ValueError for more queries than the documents have combinations of.
+    """
+    return _Shape(pattern, k, documents, queries).splits([queries], rng)[0]
 
 
 def density(qrels: Mapping[str, Mapping[str, int]]) -> float:

@@ -166,12 +166,15 @@ def check_length(folder: Path, length: int | None, config: Any) -> None:
 def choose_device(name: str | None) -> torch.device:
     """The device of that name; None is the GPU where there is one, and of a job with ranks that of the rank.
 
-    Raises ValueError for a GPU that there is not.
+    Raises ValueError for a GPU that there is not, and for a name that is none of torch's.
     """
     import torch
 
     own = int(os.environ.get("LOCAL_RANK", 0)) % max(1, torch.cuda.device_count())
-    device = torch.device(name or (f"cuda:{own}" if torch.cuda.is_available() else "cpu"))
+    try:
+        device = torch.device(name or (f"cuda:{own}" if torch.cuda.is_available() else "cpu"))
+    except RuntimeError:
+        raise ValueError(f"device {name!r} is none that torch knows: cpu, cuda, cuda:0, mps ...") from None
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device {name!r}: this machine, or this build of torch, has no CUDA device")
     return device
