@@ -44,7 +44,7 @@ class OpenTask:
         parsed = [parse(measure) for measure in wanted]
         deep = [str(one) for one in parsed if (one.params.get("cutoff") or 0) > task.k]
         if deep:
-            raise ValueError(f"{task.name}: {deep[0]} looks deeper than the {task.k} results that are measured")
+            raise ValueError(f"{deep[0]} looks deeper than the {task.k} results that are measured")
         return cls(task, collection, tuple(dict.fromkeys(map(str, parsed))))
 
     @cached_property

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 from retrieval.collection import Collection, write_collection
@@ -60,17 +61,21 @@ class Crumb:
         copy = "hub" if source is None else _stamp(source)
         folder = cache_folder() / "datasets" / "crumb" / copy / "-".join(settings)
         if not folder.is_dir():
-            self._write(str(source or self.hub), folder)
+            with TemporaryDirectory() as scratch:  # the cache of `datasets` does not see that files of a copy changed
+                self._write(source, scratch if source else None, folder)
         return Collection(folder, f"crumb-{self.name}")
 
-    def _write(self, source: str, folder: Path) -> None:
+    def _write(self, source: Path | None, scratch: str | None, folder: Path) -> None:
         from datasets import load_dataset
 
         whole = self.documents == "whole" and self.name not in WHOLE
         by_document = self.name in MAX_P
         corpus = "full_document_corpus" if whole else "passage_corpus"
         try:
-            asked, held = (load_dataset(source, part, split=self.name) for part in (f"{self.queries}_queries", corpus))
+            asked, held = (
+                load_dataset(str(source or self.hub), part, split=self.name, cache_dir=scratch)
+                for part in (f"{self.queries}_queries", corpus)
+            )
         except (OSError, ValueError) as error:
             raise FileNotFoundError(missing("dataset 'crumb'", self.path, "README.md", error)) from error
         _refuse_other_rule(asked, by_document)
@@ -106,8 +111,8 @@ def _refuse_other_rule(rows: Any, max_p: bool) -> None:
     for row in rows:
         if bool(row["use_max_p"]) != max_p:
             raise ValueError(
-                f"CRUMB: query {row['query_id']!r} has use_max_p {row['use_max_p']}, and its task is known "
-                f"to be measured {'with' if max_p else 'without'} MaxP: the data is of another version than this toolkit knows"
+                f"CRUMB: query {row['query_id']!r} has use_max_p {row['use_max_p']}, and its task is measured "
+                f"{'with' if max_p else 'without'} MaxP as far as is known here: the data is of another version"
             )
 
 
