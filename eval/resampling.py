@@ -45,16 +45,28 @@ def randomisation(between: np.ndarray, resamples: int = RESAMPLES, seed: int = 0
 def bootstrap(between: np.ndarray, resamples: int = RESAMPLES, seed: int = 0, confidence: float = 0.95) -> Bootstrap:
     """Draw as many queries as there are, with replacement, `resamples` times, and look at the means.
 
-    The interval is that of percentiles (Efron, 1979); p is how often a mean, shifted to be 0 on average, is as large as
-    the one found, as (count + 1) / (B + 1): the shift method of Smucker, Allan and Carterette (2007).
+    The interval is that of percentiles (Efron, 1979). p is how often the t of a sample's mean, shifted to be 0 on
+    average, is as large as the t found, as (count + 1) / (B + 1): Efron and Tibshirani (1993), algorithm 16.2; Sakai
+    (2006). Means alone, without their t, would find differences between equal systems too often where queries are few.
     """
     settled = _settled(between, resamples)
-    means = np.concatenate([weights @ settled for weights in _samples(len(settled), resamples, seed)])
     found = settled.mean(axis=0)
-    beyond = np.abs(means - found) >= _reach(settled) / len(settled)
+    centred, t = settled - found, _t(found, np.mean(settled**2, axis=0))
+    means, beyond = [], np.zeros(len(found), np.int64)
+    for weights in _samples(len(settled), resamples, seed):
+        means.append(weights @ centred)
+        beyond += np.count_nonzero(_t(means[-1], weights @ centred**2) >= t, axis=0)
     tail = 50 * (1 - confidence)
-    intervals = np.percentile(means, [tail, 100 - tail], axis=0).T
-    return Bootstrap((np.count_nonzero(beyond, axis=0) + 1) / (resamples + 1), intervals)
+    intervals = found + np.percentile(np.concatenate(means), [tail, 100 - tail], axis=0)
+    return Bootstrap((beyond + 1) / (resamples + 1), intervals.T)
+
+
+def _t(mean: np.ndarray, square: np.ndarray) -> np.ndarray:
+    """Means by their spread (t but for the root of n), from means of squares; infinite where nothing varies."""
+    spread = square - mean**2
+    varies = spread > 1e-12 * square
+    t = np.abs(mean) / np.sqrt(np.where(varies, spread, 1))
+    return np.round(np.where(varies, t, np.where(np.abs(mean) > SAME, np.inf, 0)), 9)  # else equal ones differ
 
 
 def _settled(between: np.ndarray, resamples: int) -> np.ndarray:

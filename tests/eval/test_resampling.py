@@ -78,17 +78,32 @@ def test_the_interval_is_scipys(queries, resamples):
     expected = stats.bootstrap((gaps,), np.mean, n_resamples=resamples, method="percentile", rng=5)
     found = bootstrap(column(gaps), resamples, 5)
     np.testing.assert_allclose(found.intervals[0], expected.confidence_interval, rtol=0, atol=1e-10)
-    means = expected.bootstrap_distribution
-    beyond = np.count_nonzero(np.abs(means - gaps.mean()) >= abs(gaps.mean()))
-    assert found.p[0] == pytest.approx((beyond + 1) / (resamples + 1), abs=1e-10)
+
+
+@pytest.mark.parametrize(("queries", "resamples"), [(25, 2000), (3000, 3000)])
+def test_its_p_is_that_of_the_t_of_every_sample(queries, resamples):
+    gaps = drawn(queries, shift=0.03)
+    samples = (gaps - gaps.mean())[np.random.default_rng(5).integers(0, queries, (resamples, queries))]
+    t = stats.ttest_1samp(samples, 0, axis=1).statistic
+    beyond = np.count_nonzero(np.abs(t) >= abs(stats.ttest_1samp(gaps, 0).statistic))
+    assert bootstrap(column(gaps), resamples, 5).p[0] == pytest.approx((beyond + 1) / (resamples + 1), abs=1e-10)
 
 
 def test_the_bootstrap_comes_to_what_all_samples_of_few_queries_say():
-    means = np.array([np.mean(sample) for sample in itertools.product(FEW, repeat=len(FEW))])
-    exact = np.mean(np.abs(means - np.mean(FEW)) >= abs(np.mean(FEW)))
+    samples = np.array(list(itertools.product(FEW, repeat=len(FEW))))
+    means, spreads = samples.mean(axis=1), samples.std(axis=1)
+    constant = spreads == 0  # whose t is infinite
+    t = np.abs(means - np.mean(FEW)) / np.where(constant, 1, spreads)
+    exact = np.mean(constant | (t >= np.mean(FEW) / np.std(FEW)))
     found = bootstrap(column(FEW), 200_000)
     assert abs(found.p[0] - exact) < 4 * math.sqrt(exact * (1 - exact) / 200_000)
     np.testing.assert_allclose(found.intervals[0], np.percentile(means, [2.5, 97.5]), atol=0.005)
+
+
+def test_equal_systems_are_seldom_found_to_differ_where_queries_are_few():
+    gaps = np.random.default_rng(6).normal(0, 0.3, (10, 2000))  # 2,000 comparisons of 10 queries
+    for p in (randomisation(gaps), bootstrap(gaps, 1000).p):
+        assert np.mean(p < 0.05) < 0.05 + 3 * math.sqrt(0.05 * 0.95 / 2000)
 
 
 @pytest.mark.parametrize("resamples", [0, -1])
