@@ -25,7 +25,7 @@ from eval.measures import parse
 
 __all__ = ["Expected", "given", "head", "read_expected"]
 
-ASIDE = re.compile(r"(?<=\s)\([^()]*\)")  # not the parameters of a measure, which follow its name
+ASIDE = re.compile(r"(?<=\s)\((?:[^()]|\([^()]*\))*\)")  # not the parameters of a measure, which follow its name
 NUMBER = r"(?P<figure>\d+\.\d+)(?!\d|\.\d)"
 FIGURE = re.compile(
     r"(?:(?<![\w@.-])(?P<measure>[A-Za-z]\w*(?:\([^()]*\))?(?:@\d+)?)\s+)?(?<![\w.=-])"

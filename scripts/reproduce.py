@@ -60,7 +60,7 @@ class Job:
     expected: list[Expected]
     recipes: list[Recipe] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
-    why_not: str = ""  # it was not run, or why it failed
+    why_not: str = "interrupted before"  # it was not run, or why it failed
     seconds: float = 0.0
     manifests: list[Path] = field(default_factory=list)
 
@@ -97,11 +97,14 @@ def main() -> None:
     os.environ["HF_HUB_OFFLINE"] = "1"
     jobs = [job_of(path) for path in sorted(Path("configs").rglob("*.yaml"))]
     folder = Path("runs", "reproduce", datetime.now(UTC).strftime("%Y%m%dT%H%M%S"))
-    run_all([job for job in jobs if job.recipes], asked.only, asked.minutes, folder)
+    try:
+        run_all([job for job in jobs if job.recipes], asked.only, asked.minutes, folder)
+    except KeyboardInterrupt:
+        print("interrupted: what is not done yet is listed as not run")
     asked.report.write_text("\n".join(report(jobs, folder)) + "\n", encoding="utf-8")
     show(jobs)
     print(f"{asked.report}: {summary(jobs)}")
-    sys.exit(1 if any(row.status in (DIFFERS, FAILED) for job in jobs for row in job.rows) else 0)
+    sys.exit(1 if any(row.status != REPRODUCED for job in jobs for row in job.rows) else 0)
 
 
 def job_of(path: Path) -> Job:
@@ -110,7 +113,7 @@ def job_of(path: Path) -> Job:
     try:
         return Job(path, expected, load(verb_of(path), path) if expected else [])
     except ValueError as error:
-        return Job(path, expected, rows=[Row(one, [], FAILED) for one in expected], why_not=str(error))
+        return Job(path, expected, rows=[Row(one, [], f"{FAILED}: {brief(str(error))}") for one in expected])
 
 
 def run_all(jobs: Sequence[Job], only: Iterable[str], minutes: float, folder: Path) -> None:
@@ -161,16 +164,19 @@ def reproduce(job: Job, folder: Path, seconds: float) -> None:
     out = folder / job.name
     command = [sys.executable, "-m", f"retrieval.{job.verb}", str(job.path), f"out={out}", *moved]
     started = time.monotonic()
+    job.why_not = "interrupted"
     code, said = run_for(command, seconds)
-    job.seconds = time.monotonic() - started
+    job.why_not, job.seconds = "", time.monotonic() - started
     job.manifests = sorted(out.rglob("manifest.json"))
     manifests = [json.loads(path.read_text(encoding="utf-8")) for path in job.manifests]
     if code is None:
         job.why_not = f"stopped after {job.seconds:.0f} s, as the time was over"
     elif code:
         error = next((one["error"] for one in manifests if "error" in one), said)
-        job.why_not = brief(error)
-        job.rows = [] if error.startswith(ABSENT) else [Row(one, [], FAILED) for one in job.expected]
+        if error.startswith(ABSENT):
+            job.why_not = brief(error)
+        else:
+            job.rows = [Row(one, [], f"{FAILED}: {brief(error)}") for one in job.expected]
     else:
         job.rows = [judged(one, manifests) for one in job.expected]
     job.manifests = job.manifests if job.rows else []
@@ -199,6 +205,9 @@ def run_for(command: Sequence[str], seconds: float) -> tuple[int | None, str]:
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             return None, ""
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
     return process.returncode, (said.strip().splitlines() or ["nothing was said"])[-1]
 
 
@@ -235,10 +244,8 @@ def show(jobs: Sequence[Job]) -> None:
         for n, row in enumerate(job.rows):
             colour = "green" if row.status == REPRODUCED else "bold red"
             *cells, status = row.cells()
-            shown = f"[{colour}]{status}[/]" + (f" {job.why_not}" if job.why_not else "")
-            table.add_row(
-                job.name, *(cell.replace("[", r"\[") for cell in cells), shown, "" if n else f"{job.seconds:.1f}"
-            )
+            plain = [cell.replace("[", r"\[") for cell in (*cells, status)]
+            table.add_row(job.name, *plain[:-1], f"[{colour}]{plain[-1]}[/]", "" if n else f"{job.seconds:.1f}")
     console.print(table)
 
 

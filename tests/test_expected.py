@@ -44,6 +44,7 @@ def test_a_tolerance_is_stated_after_its_figure():
 
 def test_parentheses_and_bare_numbers_are_for_readers():
     assert said("k=3, p = 0.0011, alpha 0.4 (published: nDCG@10 0.6807), BM25 0.665, 0.1") == []
+    assert said("AP 0.3 (elsewhere, R(rel=2)@100 0.5 [bm25])") == [("AP", 0.3, 0.05, ())]
 
 
 def test_the_parameters_of_a_measure_are_not_an_aside():
