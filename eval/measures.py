@@ -32,6 +32,7 @@ class Evaluation:
     query_ids: Sequence[str]  # all judged queries, in the order of the qrels
     values: Mapping[str, np.ndarray]  # float64 [queries] by measure, in the order asked
     counts: Mapping[str, int | float]  # queries, and what a reader of the figures must know; shares are floats
+    judge: str | None = None  # the model that judged, as Qrels has it; None is people
 
     @property
     def mean(self) -> dict[str, float]:
@@ -55,9 +56,8 @@ def evaluate(run: Run, qrels: Qrels, measures: Sequence[str | Measure]) -> Evalu
         if measure not in found:
             compute = FORMULAS[str(measure.NAME)]
             found[measure] = compute(judged, measure.params.get("cutoff"), measure.params.get("rel", 1))
-    return Evaluation(
-        tuple(qrels.query_ids), {str(measure): found[measure] for measure in parsed}, counts(judged, place)
-    )
+    values = {str(measure): found[measure] for measure in parsed}
+    return Evaluation(tuple(qrels.query_ids), values, counts(judged, place), qrels.judge)
 
 
 def parse(measure: str | Measure) -> Measure:

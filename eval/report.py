@@ -33,6 +33,7 @@ def figures(systems: Mapping[str, Evaluation], baseline: str | None = None) -> d
     tested = _tested(systems, baseline)
     return {
         name: {"mean": evaluation.mean, "counts": dict(evaluation.counts), **_tests_of(name, tested)}
+        | ({"judged by": evaluation.judge} if evaluation.judge else {})
         for name, evaluation in systems.items()
     }
 

@@ -87,7 +87,8 @@ def evaluate_sessions(
         "missing from the run": sum(query not in lines for query in asked),
         "without relevant documents": nothing,
     }
-    return Evaluation(tuple(sessions), {f"NUM(L={reader.span:g},reformulation={reformulation:g})": values}, counts)
+    name = f"NUM(L={reader.span:g},reformulation={reformulation:g})"
+    return Evaluation(tuple(sessions), {name: values}, counts, qrels.judge)
 
 
 def _trail(session: Sequence[Sequence[Read]], reformulation: float) -> Iterator[Read]:

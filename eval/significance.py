@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from eval.measures import Evaluation
+from retrieval.judgements import refuse_two_judges
 from retrieval.registry import guess
 
 __all__ = [
@@ -155,6 +156,7 @@ def _values(evaluation: Evaluation, measure: str) -> np.ndarray:
 
 def _aligned(a: Evaluation, b: Evaluation, measure: str) -> np.ndarray:
     """The values of b in the order of a's queries."""
+    refuse_two_judges([a.judge, b.judge])
     place = {query: number for number, query in enumerate(b.query_ids)}
     alone = [query for query in a.query_ids if query not in place]
     if alone or len(a.query_ids) != len(b.query_ids):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from eval.measures import Evaluation
 from eval.significance import PairedTest, corrected, paired_t
+from retrieval.judgements import judged_by, refuse_two_judges
 from retrieval.tasks import short
 
 if TYPE_CHECKING:
@@ -37,6 +38,11 @@ class TaskRow:
         return list(next(iter(self.systems.values())).values)
 
     @property
+    def judge(self) -> str | None:
+        """The model that judged; None is people."""
+        return next(iter(self.systems.values())).judge
+
+    @property
     def means(self) -> Means:
         """Of every system, by measure."""
         return {name: evaluation.mean for name, evaluation in self.systems.items()}
@@ -52,7 +58,7 @@ class TaskRow:
             }
             for name, evaluation in self.systems.items()
         }
-        return {"measures": self.measures, "systems": systems}
+        return {"measures": self.measures, "systems": systems} | ({"judged by": self.judge} if self.judge else {})
 
 
 @dataclass(frozen=True)
@@ -74,9 +80,10 @@ def task_row(task: str, systems: Mapping[str, Evaluation], baseline: str | None 
 def averaged(averages: Mapping[str, Sequence[str]], rows: Sequence[TaskRow]) -> Averages:
     """Means of the means of tasks, by every measure that all of them have; never over fewer tasks than are named.
 
-    A part that is an average itself counts as one task.
+    A part that is an average itself counts as one task. Raises ValueError for tasks that were not judged by the same.
     """
     known: dict[str, Means] = {row.task: row.means for row in rows}
+    judges: dict[str, str | None] = {row.task: row.judge for row in rows}
     whole: dict[str, Means] = {}
     lacking: dict[str, list[str]] = {}
     for name, parts in averages.items():
@@ -84,6 +91,8 @@ def averaged(averages: Mapping[str, Sequence[str]], rows: Sequence[TaskRow]) -> 
         if absent:
             lacking[name] = absent
         else:
+            refuse_two_judges(judges[part] for part in parts)
+            judges[name] = judges[parts[0]]
             known[name] = whole[name] = _mean_of([known[part] for part in parts])
     return Averages(whole, lacking)
 
@@ -117,7 +126,7 @@ def _table(rows: Sequence[TaskRow], averages: Averages, title: str) -> Table:
         table.add_column(escape(name), justify="right", overflow="fold")
     for row in rows:
         queries = len(next(iter(row.systems.values())).query_ids)
-        _add(table, row.task, str(queries), row.means, row.tests)
+        _add(table, judged_by(row.task, row.judge), str(queries), row.means, row.tests)
     for name, means in averages.whole.items():
         _add(table, short(name), "", means, {})
     return table

@@ -105,7 +105,7 @@ def evaluate_u(run: Run, qrels: Qrels, reader: Reader) -> Evaluation:
     ends = np.cumsum(reader.read(run, run.rows[asked], gains), axis=1)
     values = np.zeros(len(qrels.query_ids))
     values[place[asked]] = [math.fsum(one) for one in gains * _worth(ends, reader.span)]
-    return Evaluation(tuple(qrels.query_ids), {f"U(L={reader.span:g})": values}, counts(judged, place))
+    return Evaluation(tuple(qrels.query_ids), {f"U(L={reader.span:g})": values}, counts(judged, place), qrels.judge)
 
 
 def _worth(ends: np.ndarray, span: float) -> np.ndarray:

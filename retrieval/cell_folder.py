@@ -31,6 +31,7 @@ class Scored:
     evaluation: Evaluation
     cost: Mapping[str, float]
     counts: Mapping[str, int]
+    looks: Mapping[str, Any]  # at the test set so far, as retrieval.looks counted when it was evaluated last
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,10 @@ class CellFolder:
             "counts": {**scored.evaluation.counts, **scored.counts},
             "cost": dict(scored.cost),
             "of retrieving": list(scored.counts),
+            "looks": dict(scored.looks),
             "queries": list(scored.evaluation.query_ids),
             "values": {measure: values.tolist() for measure, values in scored.evaluation.values.items()},
+            "judge": scored.evaluation.judge,
         }
         with whole_file(self.folder / FIGURES) as part:
             part.write_text(json.dumps(about, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -87,7 +90,8 @@ class CellFolder:
             values = {measure: np.array(one, np.float64) for measure, one in about["values"].items()}
             own = {what: about["counts"][what] for what in about["of retrieving"]}
             counts = {what: count for what, count in about["counts"].items() if what not in own}
-            return Scored(Evaluation(tuple(about["queries"]), values, counts), about["cost"], own)
+            evaluation = Evaluation(tuple(about["queries"]), values, counts, about.get("judge"))
+            return Scored(evaluation, about["cost"], own, about["looks"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path} is damaged ({type(error).__name__}: {error}); delete {self.folder}") from None
 

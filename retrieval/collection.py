@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from retrieval.corpus import Corpus, Document, read_documents, read_jsonl
-from retrieval.files import whole_folder
+from retrieval.files import digest, whole_folder
 from retrieval.ids import DuplicateId
 from retrieval.locate import cache_folder
 from retrieval.qrels_file import read_qrels
@@ -29,9 +29,19 @@ log = logging.getLogger(__name__)
 class Collection:
     """Documents, queries and judgements in one folder. Documents are ingested into the cache when first needed."""
 
-    def __init__(self, folder: Path, name: str | None = None, excludes_self: bool = False, qrels: str = "qrels"):
-        """`qrels` is the folder of judgements; `excludes_self` drops results that carry the query's own id."""
-        self.folder, self.qrels_folder = Path(folder), Path(folder) / qrels
+    def __init__(
+        self,
+        folder: Path,
+        name: str | None = None,
+        excludes_self: bool = False,
+        qrels: str = "qrels",
+        judged: Mapping[str, Qrels] | None = None,
+    ):
+        """`qrels` is the folder of judgements, or `judged` gives those of each split.
+
+        `excludes_self` drops results that carry the query's own id.
+        """
+        self.folder, self.qrels_folder, self.judged = Path(folder), Path(folder) / qrels, judged
         self.name, self.excludes_self = name or self.folder.resolve().name, excludes_self
 
     @cached_property
@@ -53,6 +63,8 @@ class Collection:
 
     def splits(self) -> list[str]:
         """The splits that have judgements."""
+        if self.judged is not None:
+            return sorted(self.judged)
         return sorted(path.stem for path in self.qrels_folder.glob("*.tsv"))
 
     def qrels(self, split: str) -> Qrels:
@@ -60,7 +72,17 @@ class Collection:
         if split not in self.splits():
             known = ", ".join(self.splits()) or "none"
             raise ValueError(f"{self.name} has no split {split!r}; {self.qrels_folder} holds: {known}")
-        return read_qrels(self.qrels_folder / f"{split}.tsv")
+        return read_qrels(self.qrels_folder / f"{split}.tsv") if self.judged is None else self.judged[split]
+
+    def by_people(self) -> Collection:
+        """This collection, for what copies judgements without their judge. Raises ValueError where a model judged."""
+        for split, qrels in (self.judged or {}).items():
+            if qrels.judge is not None:
+                raise ValueError(
+                    f"{self.name}: split {split} was judged by {qrels.judge}, which is kept apart from what people "
+                    "judged: put model_judged around the other dataset, not within it"
+                )
+        return self
 
     def queries(self, split: str) -> Queries:
         """The judged queries of a split, in the order of queries.jsonl. Raises ValueError for one without text.
@@ -98,7 +120,10 @@ class Collection:
 
     def provenance(self) -> dict[str, Any]:
         """Where the data came from and what it was, for the manifest."""
-        digests = {path.name: _sha256(path) for path in sorted(self.qrels_folder.glob("*.tsv"))}
+        if self.judged is None:
+            digests = {path.name: _sha256(path) for path in sorted(self.qrels_folder.glob("*.tsv"))}
+        else:
+            digests = {f"{split}.tsv": f"{one.judge}: {digest(one.to_dict())}" for split, one in self.judged.items()}
         return {
             "collection": self.name,
             "folder": str(self.folder.resolve()),

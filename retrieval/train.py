@@ -198,7 +198,7 @@ def _without(lists: Lists, queries: Queries) -> Lists:
 def _selected(queries: Queries, qrels: Qrels, positions: np.ndarray) -> tuple[Queries, Qrels]:
     chosen = queries.take(positions)
     judged = qrels.to_dict()
-    return chosen, Qrels.from_dict({name: judged[name] for name in chosen.ids})
+    return chosen, Qrels.from_dict({name: judged[name] for name in chosen.ids}, qrels.judge)
 
 
 def _refresh(

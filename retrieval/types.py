@@ -126,20 +126,24 @@ class Run:
 
 @dataclass(frozen=True, eq=False)
 class Qrels:
-    """Judgements, one per (query, document); a query belongs to it when it has any judgement, of whatever grade."""
+    """Judgements, one per (query, document); a query belongs to it when it has any judgement, of whatever grade.
+
+    Those of a model carry its name, and so do the figures that are made of them: they are never mixed with people's.
+    """
 
     query_ids: Sequence[str]
     query: np.ndarray  # int32 [judgements], position in query_ids, ascending
     doc_ids: pa.Array  # string [judgements]
     grades: np.ndarray  # int32 [judgements]
+    judge: str | None = None  # the model that judged; None is people
 
     @classmethod
-    def from_dict(cls, judged: Mapping[str, Mapping[str, int]]) -> Qrels:
+    def from_dict(cls, judged: Mapping[str, Mapping[str, int]], judge: str | None = None) -> Qrels:
         """From query id -> document id -> grade. A query that maps to nothing is kept: it scores 0."""
         query = np.repeat(np.arange(len(judged), dtype=np.int32), [len(docs) for docs in judged.values()])
         docs = [doc for grades in judged.values() for doc in grades]
         grades = [grade for grades in judged.values() for grade in grades.values()]
-        return cls(tuple(judged), query, pa.array(docs, pa.string()), np.array(grades, np.int32))
+        return cls(tuple(judged), query, pa.array(docs, pa.string()), np.array(grades, np.int32), judge)
 
     def to_dict(self) -> dict[str, dict[str, int]]:
         """Query id -> document id -> grade."""

@@ -31,7 +31,7 @@ class Expanded:
 
     @cached_property
     def _collection(self) -> Collection:
-        plain, lists = self.dataset.open(), self.source.lists()
+        plain, lists = self.dataset.open().by_people(), self.source.lists()
         if lists.passages.fingerprint != plain.corpus.fingerprint:
             raise ValueError(f"the queries to append are of other documents than those of {plain.name}")
         about = plain.provenance()

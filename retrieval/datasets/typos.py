@@ -38,7 +38,7 @@ class Typos:
 
     def open(self) -> Collection:
         """The collection, made once. Raises ValueError for a split that the dataset has not."""
-        source = self.dataset.open()
+        source = self.dataset.open().by_people()
         queries = self._queries(source)
         folder = cache_folder() / "datasets" / "typos" / self._key(source)
         if not folder.is_dir():

@@ -24,7 +24,7 @@ class Untitled:
 
     @cached_property
     def _collection(self) -> Collection:
-        plain = self.dataset.open()
+        plain = self.dataset.open().by_people()
         about = plain.provenance()
         named = digest([about["corpus"], about["queries.jsonl"], about["qrels"]])
         folder = cache_folder() / "datasets" / "untitled" / f"{plain.name}-{named}"

@@ -36,7 +36,7 @@ class WithQueries:
 
     @cached_property
     def _collection(self) -> Collection:
-        plain = self.dataset.open()
+        plain = self.dataset.open().by_people()
         if self.split in plain.splits():
             raise ValueError(f"{plain.name} has a split {self.split} already: name the new one otherwise")
         files = [plain.folder / self.queries, plain.folder / self.qrels]

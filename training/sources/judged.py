@@ -54,4 +54,4 @@ def lists_of(corpus: Corpus, queries: Queries, qrels: Qrels) -> Lists:
 
 def _of(qrels: Qrels, names: set[str]) -> Qrels:
     """The judgements of these queries."""
-    return Qrels.from_dict({name: grades for name, grades in qrels.to_dict().items() if name in names})
+    return Qrels.from_dict({name: grades for name, grades in qrels.to_dict().items() if name in names}, qrels.judge)
