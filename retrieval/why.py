@@ -134,7 +134,7 @@ def _leaves(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
 def _of_recipe(one: Unlike) -> int | None:
     """What a setting is of; None for one that cannot be a cause."""
     parts = one.key.split(".")
-    if _NO_CAUSE & {*parts} or parts[-1].startswith(COUNTED) or (_is_place(one.a) and _is_place(one.b)):
+    if _NO_CAUSE & {*parts} or parts[-1].startswith(COUNTED) or _only_places(one):
         return None
     if any(_PROMPT.search(part) for part in parts):
         return PROMPT
@@ -145,9 +145,10 @@ def _of_recipe(one: Unlike) -> int | None:
     return MODEL if parts[-1] in _MODEL else SETTING
 
 
-def _is_place(value: Any) -> bool:
+def _only_places(one: Unlike) -> bool:
     """Whether it says only where something lies on a machine; what lies there is told by digests."""
-    return isinstance(value, str) and Path(value).is_absolute()
+    given = [value for value in (one.a, one.b) if value != ABSENT]
+    return all(isinstance(value, str) and Path(value).is_absolute() for value in given)
 
 
 def _of_code(one: Unlike) -> int | None:

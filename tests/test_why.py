@@ -153,7 +153,8 @@ def test_what_a_component_repeats_of_the_recipe_is_listed_once(beside):
 
 
 def test_where_files_lie_and_when_is_no_cause(beside):
-    found = beside(changed(**{"recipe/out": "b", "made_of/dataset/folder": "/other", "started": "now"}))
+    moved = {"recipe/out": "b", "made_of/dataset/folder": "/other", "started": "now", "made_of/retriever/index": "/new"}
+    found = beside(changed(**moved))
     assert found.causes == {} and found.results == []
 
 
