@@ -23,6 +23,7 @@ def embedded(
 ) -> dict[str, dict[str, Any]]:
     """For each task `documents`, their ids and texts, and `queries`: place, text, documents, grades, ranks by system.
 
+    Documents of a query are the top of every ranking and the relevant ones of the best grades; `relevant` counts all.
     Ranks count from 1, 0 where a system does not return the document. Texts of a document are kept once a task.
     """
     made = {name: _Task(cells, texts.get(name)) for name, cells in tasks.items()}
@@ -81,13 +82,14 @@ class _Task:
         query = self.query_ids[place]
         grades = self.grades.get(query, {})
         lists = [self._ranked(number, query) for number in range(len(self.cells))]
-        relevant = sorted((doc for doc in grades if grades[doc] > 0), key=lambda doc: (-grades[doc], doc))[:RELEVANT]
-        shown = list(dict.fromkeys([*(doc for ranked in lists for doc in ranked[:TOP]), *relevant]))
+        relevant = sorted((doc for doc in grades if grades[doc] > 0), key=lambda doc: (-grades[doc], doc))
+        shown = list(dict.fromkeys([*(doc for ranked in lists for doc in ranked[:TOP]), *relevant[:RELEVANT]]))
         ranks = [{doc: rank for rank, doc in enumerate(ranked, 1)} for ranked in lists]
         before = len(self.number)
         kept = {
             "place": place,
             "text": _cut(self.texts.queries.get(query, ""), LONGEST_QUERY) if self.texts else "",
+            "relevant": len(relevant),
             "documents": [self._document(doc) for doc in shown],
             "grades": [grades.get(doc) for doc in shown],
             "ranks": [[rank.get(doc, 0) for doc in shown] for rank in ranks],

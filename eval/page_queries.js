@@ -11,7 +11,10 @@ function queries() {
   if (state.measure >= here.perQuery)
     return el("p", { class: "note" }, `Per-query values of ${measure()} are not on this page, which is kept under 20 MB; those of ${here.measures.slice(0, here.perQuery).join(", ") || "no measure"} are.`);
   const a = values(state.a), b = values(state.b);
-  const bars = here.queries.map((_, n) => ({ query: n, value: a[n] === null || b[n] === null ? 0 : a[n] - b[n], a: a[n], b: b[n] }));
+  const known = here.queries.map((_, n) => n).filter((n) => a[n] !== null && b[n] !== null);
+  if (!known.length) return el("p", { class: "note" }, `No query has a value of ${measure()} for both systems.`);
+  const bars = known.map((n) => ({ query: n, value: a[n] - b[n], a: a[n], b: b[n] }));
+  if (!known.includes(state.query)) state.query = null;
   bars.sort((p, q) => q.value - p.value || p.query - q.query);
   const panel = el("div", { id: "query" });
   const open = (query, keyboard) => {
@@ -27,6 +30,7 @@ function queries() {
   return [
     el("div", { class: "row" }, select("compare", names, state.a, choose("a")), select("with", [...names, ["", "nothing"]], state.b, choose("b"))),
     summary(bars),
+    known.length < here.queries.length ? el("p", { class: "note" }, `${plural(here.queries.length - known.length, here.queries.length - known.length === 1 ? "query" : "queries")} without a value left out.`) : null,
     chart,
     el("p", { class: "note" }, `Click a bar, or reach the chart by Tab, move with the arrow keys and press Enter: the query, and ${state.b ? "both rankings" : "its ranking"}. ${kept()}`),
     panel,
@@ -105,10 +109,12 @@ function ranking(record, name, other) {
 /* Relevant documents that neither ranking has among its first ten. */
 function outside(record, pair) {
   const all = pair.map((name) => ranks(record, name));
-  const places = record.grades.map((_, n) => n).filter((n) => record.grades[n] > 0 && !all.some((own) => own[n] >= 1 && own[n] <= TOP));
+  const relevant = record.grades.map((_, n) => n).filter((n) => record.grades[n] > 0);
+  const places = relevant.filter((n) => !all.some((own) => own[n] >= 1 && own[n] <= TOP));
+  const count = places.length + record.relevant - relevant.length; // the page holds those of the best grades
   places.sort((x, y) => record.grades[y] - record.grades[x]);
   if (!places.length) return null;
-  return el("details", { class: "outside" }, el("summary", null, `Relevant, but in ${pair.length > 1 ? "neither" : "not its"} top ten: ${plural(places.length, places.length === 1 ? "document" : "documents")}`),
+  return el("details", { class: "outside" }, el("summary", null, `Relevant, but ${pair.length > 1 ? "in neither" : "not in its"} top ten: ${plural(count, count === 1 ? "document" : "documents")}${count > places.length ? `, here ${places.length} of the best grades` : ""}`),
     el("ul", null, places.map((n) => el("li", null, documentOf(record, n, pair.map((name, i) => [name, all[i][n]]))))));
 }
 

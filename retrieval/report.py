@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +21,11 @@ from retrieval.protocols import Dataset
 from retrieval.run_file import find_run, read_run
 from retrieval.search import MEASURES, check
 from retrieval.types import Run
+from retrieval.why import read
 
 __all__ = ["report"]
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,10 +40,10 @@ class _Result:
     @property
     def cost(self) -> dict[str, float]:
         """What retrieving cost, and bytes per vector, where the manifest tells."""
-        results = (self.manifest or {}).get("results") or {}
-        own = results.get("baseline" if self.path.stem == "baseline" and "baseline" in results else self.run.name) or {}
-        sizes = {name: value for name, value in (own.get("index") or {}).items() if name.startswith("bytes")}
-        return {**(own.get("cost") or {}), **sizes}
+        results = _block((self.manifest or {}).get("results"))
+        own = _block(results.get(self.path.stem if self.path.stem == "baseline" in results else self.run.name))
+        sizes = {name: value for name, value in _block(own.get("index")).items() if name.startswith("bytes")}
+        return {**_block(own.get("cost")), **sizes}
 
 
 def report(
@@ -83,10 +87,24 @@ def report(
 
 def _result(path: Path) -> _Result:
     about, lines = path.parent / "manifest.json", path.parent / "training.jsonl"
-    manifest = json.loads(about.read_text(encoding="utf-8")) if about.is_file() else None
+    manifest = _manifest(about) if about.is_file() else None
     trained = path.stem == "trained" and lines.is_file()
     training = [json.loads(line) for line in lines.read_text(encoding="utf-8").splitlines()] if trained else []
     return _Result(read_run(path), path, manifest, training)
+
+
+def _manifest(path: Path) -> dict[str, Any] | None:
+    """The manifest of a folder that a run file lies in; any tool's file may be called so, and says nothing here."""
+    try:
+        return read(path)
+    except ValueError as error:
+        log.warning("%s; it tells no cost", error)
+        return None
+
+
+def _block(value: Any) -> dict[str, Any]:
+    """A block of a manifest; empty where a manifest of another version has none, or something else there."""
+    return value if isinstance(value, dict) else {}
 
 
 if __name__ == "__main__":

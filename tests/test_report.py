@@ -70,13 +70,28 @@ def test_a_document_that_the_corpus_lacks_has_no_text(dataset, tmp_path):
 
 def test_cost_and_making_come_from_the_manifest_beside_a_run(dataset, runs, tmp_path):
     results = {"good": {"cost": {"seconds per query": 0.25}, "index": {"bytes per vector": 96.0, "type": "flat"}}}
-    about = {"verb": "search", "results": results | {"baseline": {"cost": {"seconds per query": 0.5}}}}
+    about = {
+        "verb": "search",
+        "recipe": {"k": 3},
+        "results": results | {"baseline": {"cost": {"seconds per query": 0.5}}},
+    }
     (tmp_path / "searched" / "manifest.json").write_text(json.dumps(about))
     report(dataset, runs, out=tmp_path / "out")
     data = held(tmp_path / "out")
     costs = [system["cost"] for system in data["tasks"][0]["systems"]]
     assert costs == [{"seconds per query": 0.25, "bytes per vector": 96.0}, {"seconds per query": 0.5}]
     assert [one["verb"] for one in data["manifests"]] == ["search", "search"]
+
+
+@pytest.mark.parametrize(
+    "about", ["[1]", "no JSON", '{"recipe": {}, "results": [2]}', '{"recipe": {}, "results": {"good": 1}}']
+)
+def test_a_file_that_is_no_manifest_or_an_older_one_tells_no_cost(dataset, runs, tmp_path, about):
+    (tmp_path / "searched" / "manifest.json").write_text(about)
+    report(dataset, runs, out=tmp_path / "out")
+    data = held(tmp_path / "out")
+    assert [system["cost"] for system in data["tasks"][0]["systems"]] == [{}, {}]
+    assert len(data["manifests"]) == (2 if "recipe" in about else 0)
 
 
 def test_a_folder_stands_for_the_run_it_holds_and_gives_the_training_curves_of_a_trained_one(dataset, runs, tmp_path):

@@ -55,6 +55,13 @@ def test_a_query_holds_its_rankings_grades_and_relevant_documents(tmp_path):
     assert kept["ranks"] == [[1, 2, 0, 0], [1, 0, 2, 0], [0, 1, 0, 0]]  # of first, second and third
 
 
+def test_relevant_documents_are_counted_also_where_the_page_holds_only_those_of_the_best_grades(tmp_path):
+    grades = {f"r{number:02d}": 1 + (number % 3 == 0) for number in range(60)} | {"bad": 0, "worse": -1}
+    one = cell("first", "small", {"q": ["bad", "r01"]}, {"q": grades})
+    (kept,) = held(write_page(tmp_path / "report.html", [one], "toy"))["tasks"][0]["embedded"]["queries"]
+    assert kept["relevant"] == 60 and kept["grades"] == [0, 1] + [2] * 20
+
+
 def test_those_queries_are_kept_that_changed_most_in_turn_of_the_systems(tmp_path, monkeypatch):
     cells, by = many(3, 400, depth=10)
     monkeypatch.setattr(eval.page, "OF_TEXTS", 400_000)

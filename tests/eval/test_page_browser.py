@@ -12,7 +12,7 @@ import pytest
 from eval.cells import Curve
 from eval.measures import Evaluation
 from eval.page import write_page
-from tests.reports import BREAKING, many, texts, toy
+from tests.reports import BREAKING, cell, many, texts, toy
 
 CHROMIUM = shutil.which("chromium")
 WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
@@ -167,6 +167,27 @@ def test_keys_reach_a_bar_and_open_its_query(browser, report):
         assert page.evaluate("document.activeElement.className") == "query-text"
         outside = page.locator(".outside .about").all_text_contents()
         assert outside == ["1dzfirst: not foundsecond: not found"]
+
+
+def test_relevant_documents_outside_both_top_tens_are_all_counted(browser, tmp_path):
+    one = cell("first", "small", {"q": ["bad", "r01"]}, {"q": {f"r{number:02d}": 1 for number in range(60)}})
+    with shown(browser, write_page(tmp_path / "one.html", [one], "one")) as page:
+        page.locator(".link").first.click()
+        said = page.locator(".outside summary").text_content()
+        assert said == "Relevant, but not in its top ten: 59 documents, here 19 of the best grades"
+        assert page.locator(".outside li").count() == 19
+
+
+def test_a_query_without_a_value_is_left_out_of_the_bars_and_counted(browser, tmp_path):
+    cells = toy()[0][:2]
+    gaps = [[np.nan, 0.5, 0.25], [0.5, 0.5, 1.0]]
+    cells = [
+        replace(cell, evaluation=Evaluation(cell.evaluation.query_ids, {"gain": np.array(gap)}, {}))
+        for cell, gap in zip(cells, gaps, strict=True)
+    ]
+    with shown(browser, write_page(tmp_path / "gaps.html", cells, "gaps")) as page:
+        assert page.locator("svg.bars").get_attribute("aria-valuemax") == "2"
+        assert page.get_by_text("1 query without a value left out.").count() == 1
 
 
 def test_every_line_chart_reads_its_values_out_by_keys_and_shows_its_numbers(browser, report):
