@@ -6,13 +6,17 @@ BIN := .venv/bin
 FAISS := $(if $(GPU),gpu,cpu)
 READY := .venv/ready-$(FAISS)
 
-.PHONY: quickstart test lint clean
+.PHONY: quickstart test lint reproduce clean
 
 quickstart: $(READY)
 	$(BIN)/python -m retrieval.train configs/quickstart.yaml
 
 test: lint .venv/ready-lucene
 	$(BIN)/python -m pytest
+
+# Every recipe whose data and models are here, beside the figures that it must give; MINUTES bounds it, ONLY chooses.
+reproduce: $(READY)
+	$(BIN)/python -m scripts.reproduce --minutes $(or $(MINUTES),60) --only $(or $(ONLY),'*')
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -49,7 +49,13 @@ class Row:
         """Figure, expected, tolerance, got, status."""
         one = self.expected
         got = sorted({f"{value:.6f}" for value in self.got})
-        return [str(one), one.written, f"{one.tolerance:g}", " to ".join(got[:1] + got[1:][-1:]) or "-", self.status]
+        return [
+            str(one),
+            one.written,
+            f"{one.tolerance:.7f}".rstrip("0"),
+            " to ".join(got[:1] + got[1:][-1:]) or "-",
+            self.status,
+        ]
 
 
 @dataclass
@@ -122,7 +128,7 @@ def run_all(jobs: Sequence[Job], only: Iterable[str], minutes: float, folder: Pa
     patterns = list(only)
     for job in sorted(jobs, key=lambda job: (job.cost(), job.name)):
         if not any(fnmatch(job.name, pattern) for pattern in patterns):
-            job.why_not = f"not asked for (--only {' '.join(patterns)})"
+            job.why_not = "not asked for (--only)"
             continue
         job.why_not = lacking(job.recipes)
         left = end - time.monotonic()
