@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -197,7 +198,7 @@ def _beir_table(means: Means, measure: str, order: Sequence[str], averages: Mapp
     rows += [[name, *_figures(values, systems)] for name, values in whole.items() if name not in order]
     notes = [f"{name}." for name in averages if short(name) in whole]
     missing = [short(name) for name in averages if short(name) not in whole]
-    notes += [f"Not all sets were run that these are the mean of: {', '.join(missing)}."] if missing else []
+    notes += [f"Not all sets were run that these are the mean of: {'; '.join(missing)}."] if missing else []
     return Table(f"BEIR, {measure}", ["set", *systems], rows, notes=notes)
 
 
@@ -242,7 +243,7 @@ def _limit_table(means: Means, group: Sequence[str], names: Mapping[str, str], p
     small = names[group[0]] == "LIMIT-small"
     cutoffs = _cutoffs(names[group[0]])
     rows = [
-        [system, names[task], "here", *(_percent(mean[f"R@{cutoff}"]) for cutoff in cutoffs)]
+        [system, names[task], "ours", *(_percent(mean[f"R@{cutoff}"]) for cutoff in cutoffs)]
         for (system, task), mean in means.items()
         if task in group
     ]
@@ -270,7 +271,8 @@ def _published(small: bool, cutoffs: Sequence[int]) -> list[list[str]]:
 
 
 def _percent(value: float | None) -> str:
-    return ABSENT if value is None else f"{100 * value:.1f}"
+    """With one digit; a half goes up, as 93.55 does, which a float is a little below of."""
+    return ABSENT if value is None else str(Decimal(f"{100 * value:.6f}").quantize(Decimal("0.1"), ROUND_HALF_UP))
 
 
 def _json(results: Sequence[Result], found: Sequence[Evaluation]) -> str:
