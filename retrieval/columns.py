@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from retrieval.files import whole_file
-from retrieval.ids import decode_id, decode_ids, encode_ids
+from retrieval.ids import decode_id, decode_ids, encode_ids, numbers
 
 __all__ = ["TEXT", "joined", "lines", "lines_with", "numbered", "read_columns", "shown", "whole_text", "written"]
 
@@ -70,8 +70,8 @@ def numbered(column: pa.ChunkedArray, encoded: bool) -> tuple[pa.Array, np.ndarr
         return pa.array([], pa.string()), np.zeros(0, np.int32)
     texts = chunks[0].dictionary
     texts = (decode_ids(texts) if encoded else texts).dictionary_encode()  # two spellings may be one id
-    places = np.concatenate([np.asarray(chunk.indices) for chunk in chunks])
-    return texts.dictionary, np.asarray(texts.indices)[places]
+    places = np.concatenate([numbers(chunk.indices) for chunk in chunks])
+    return texts.dictionary, numbers(texts.indices)[places]
 
 
 @contextmanager

@@ -45,6 +45,8 @@ def top_k(scores: np.ndarray, rank: np.ndarray, k: int, above: float = -np.inf) 
 
 def is_ordered(rows: np.ndarray, scores: np.ndarray, rank: np.ndarray) -> bool:
     """Whether every line is in the one order, each document once among neighbours, pads last with -inf."""
-    key = keys(rows, scores, rank)
-    falling = (key[:, 1:] < key[:, :-1]) | (rows[:, 1:] == PAD)
-    return bool(falling.all() and np.isneginf(scores[rows == PAD]).all())
+    pads = rows == PAD
+    tied = np.flatnonzero(~((scores[:, 1:] < scores[:, :-1]) | pads[:, 1:]).all(axis=1))  # few lines need their keys
+    key = keys(rows[tied], scores[tied], rank)
+    falling = (key[:, 1:] < key[:, :-1]) | pads[tied, 1:]
+    return bool(falling.all() and np.isneginf(scores[pads]).all())

@@ -9,6 +9,8 @@ import numpy as np
 import pyarrow as pa
 
 from retrieval.columns import TEXT, joined, lines, lines_with, numbered, read_columns, shown, whole_text, written
+from retrieval.ids import numbers, taken
+from retrieval.judgements import JUDGED
 from retrieval.types import Qrels
 
 __all__ = ["read_qrels", "write_qrels"]
@@ -23,10 +25,15 @@ def read_qrels(path: Path | str) -> Qrels:
     """Read judgements, BEIR or TREC as the first line tells, gzipped where the name ends in .gz.
 
     Queries come in the order of the file. A judgement given again is kept once, with a warning. Raises ValueError with
-    file and line for a malformed line, for a second grade of the same document, and where there are no judgements.
+    file and line for a malformed line, for a second grade of the same document, where there are no judgements, and for
+    a model's.
     """
     path = Path(path)
     number, first = next(lines(path), (0, b""))
+    if first.startswith(JUDGED):
+        raise ValueError(
+            f"{path} holds judgements of a model, not of people: read it as a dataset of type model_judged"
+        )
     beir = first.split(b"\t") == [name.encode() for name in _BEIR]
     if not beir and first.count(b"\t") == 2:
         raise ValueError(f"{path}:{number}: expected the header {chr(9).join(_BEIR)!r}, found {shown(first)}")
@@ -36,15 +43,20 @@ def read_qrels(path: Path | str) -> Qrels:
         raise ValueError(f"{path} holds no judgements")
     query_ids, query = numbered(table.column(0), encoded=not beir)
     doc_ids, doc = numbered(table.column(-2), encoded=not beir)
-    grades = table.column(-1).to_numpy()
+    grades = numbers(table.column(-1))
     kept = _kept(path, query.astype(np.int64) << 32 | doc, grades, (query_ids, doc_ids), separator)
     kept = kept[np.argsort(query[kept], kind="stable")]
-    docs = doc_ids.take(pa.array(doc[kept])).cast(pa.string())
+    docs = taken(doc_ids, doc[kept]).cast(pa.string())
     return Qrels(tuple(query_ids.to_pylist()), query[kept], docs, grades[kept].astype(np.int32))
 
 
 def write_qrels(qrels: Qrels, path: Path | str) -> None:
-    """Write judgements as a TREC file, whole or not at all. Raises ValueError for an empty id or a query with none."""
+    """Write judgements of people as a TREC file, whole or not at all.
+
+    Raises ValueError for an empty id, for a query with none, and for a model's, whose name the file cannot hold.
+    """
+    if qrels.judge is not None:
+        raise ValueError(f"{qrels.judge} judged, not people, which a qrels file cannot tell: keep the judgements file")
     bare = len(qrels.query_ids) - len(np.unique(qrels.query))
     if bare:
         raise ValueError(f"{bare} of {len(qrels.query_ids)} queries have no judgement: a TREC file cannot hold them")

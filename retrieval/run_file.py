@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from retrieval.columns import TEXT, joined, lines, lines_with, numbered, read_columns, whole_text, written
 from retrieval.files import whole_file
-from retrieval.ids import DocIds, byte_order, decode_id, decode_ids
+from retrieval.ids import DocIds, byte_order, decode_id, decode_ids, numbers, taken
 from retrieval.locate import data_folder
 from retrieval.order import PAD, order
 from retrieval.types import Run
@@ -20,7 +20,9 @@ from retrieval.types import Run
 __all__ = ["find_run", "read_run", "write_run"]
 
 _TREC = {"query": TEXT, "Q0": TEXT, "document": TEXT, "rank": TEXT, "score": pa.float32(), "tag": TEXT}
-_PARQUET = pa.schema({"query": pa.large_string(), "document": pa.large_string(), "score": pa.float32()})
+_PARQUET = pa.schema(
+    {"query": pa.large_string(), "document": pa.large_string(), "score": pa.float32(), "rank": pa.int32()}
+)  # rank: DocIds.rank of the document, so that ids need no sorting when read; earlier files have none
 _RESULTS = 1 << 18  # results turned into text at a time
 _FILES = ("run.parquet", "run.trec", "trained.parquet")  # of a folder of results, the first that is there
 
@@ -102,17 +104,17 @@ def _write_trec(run: Run, path: Path) -> None:
             query, rank = np.nonzero(run.rows[start : start + step] != PAD)
             if len(query):
                 query += start
-                docs = written(run.docs.values.take(pa.array(run.rows[query, rank])), "document")
-                file.write(joined([queries.take(pa.array(query)), "Q0", docs, rank + 1, run.scores[query, rank], tag]))
+                docs = written(taken(run.docs.values, run.rows[query, rank]), "document")
+                file.write(joined([taken(queries, query), "Q0", docs, rank + 1, run.scores[query, rank], tag]))
 
 
 def _read_trec(path: Path) -> _Results:
     _, first = next(lines(path), (0, path.stem.encode()))
     table = read_columns(path, _TREC).select(["query", "document", "score"])
     query_ids, query = numbered(table["query"], encoded=True)
-    scores = table["score"].to_numpy()
+    scores = numbers(table["score"])
     texts = [decode_ids(chunk.dictionary) for chunk in table["document"].chunks]
-    places = [np.asarray(chunk.indices) for chunk in table["document"].chunks]
+    places = [numbers(chunk.indices) for chunk in table["document"].chunks]
     starts = np.cumsum([0, *map(len, texts)])
     together = _together(texts)
     del table, texts  # as large as what is made of them
@@ -123,7 +125,8 @@ def _read_trec(path: Path) -> _Results:
 
 
 def _together(texts: Sequence[pa.Array]) -> pa.Array:
-    return pa.concat_arrays([pa.array([], pa.large_string()), *(part.cast(pa.large_string()) for part in texts)])
+    parts = [part.cast(pa.large_string()) for part in texts]
+    return parts[0] if len(parts) == 1 else pa.concat_arrays([pa.nulls(0, pa.large_string()), *parts])
 
 
 def _distinct(texts: pa.Array) -> tuple[pa.Array, np.ndarray]:
@@ -132,18 +135,18 @@ def _distinct(texts: pa.Array) -> tuple[pa.Array, np.ndarray]:
     places, new = byte_order(texts)
     code = np.empty(len(places), np.int32)
     code[places] = np.cumsum(new, dtype=np.int32) - 1
-    return texts.take(pa.array(places[new])), code
+    return taken(texts, places[new]), code
 
 
 def _write_parquet(run: Run, path: Path) -> None:
     from pyarrow import parquet
 
-    query, rank = np.nonzero(run.rows != PAD)
+    query, place = np.nonzero(run.rows != PAD)
+    rows = run.rows[query, place]
     queries = pa.array(list(run.query_ids), pa.large_string())
-    documents = run.docs.values.take(pa.array(run.rows[query, rank]))
     about = {"query_ids": list(run.query_ids), "name": run.name, "docs": run.docs.fingerprint}
     table = pa.table(
-        [queries.take(pa.array(query)), documents, pa.array(run.scores[query, rank])],
+        [taken(queries, query), taken(run.docs.values, rows), run.scores[query, place], run.docs.rank[rows]],
         _PARQUET.with_metadata({"run": json.dumps(about)}),
     )
     with whole_file(path) as part:
@@ -154,25 +157,40 @@ def _read_parquet(path: Path, docs: DocIds | None) -> _Results:
     from pyarrow import parquet
 
     try:
-        file = parquet.ParquetFile(path)
+        file = parquet.ParquetFile(path, read_dictionary=["query"])
         about = json.loads(file.metadata.metadata[b"run"])
         held, name, corpus = about["query_ids"], about["name"], about["docs"]
     except (pa.ArrowInvalid, KeyError, TypeError):
         raise ValueError(f"{path} is no Parquet run that write_run wrote: write it again, or a TREC file") from None
-    if file.schema_arrow.remove_metadata() != _PARQUET:
-        raise ValueError(f"{path} has columns {file.schema_arrow.remove_metadata()}, and a run has {_PARQUET}")
+    columns, expected = file.schema_arrow.remove_metadata(), _PARQUET.set(0, pa.field("query", TEXT))
+    if columns not in (expected, expected.remove(3)):
+        raise ValueError(f"{path} has columns {columns}, and a run has {expected}")
     if docs is not None and corpus != docs.fingerprint and not corpus.startswith("ids-"):
         raise ValueError(
             f"{path} was made on the corpus {corpus} and is read for {docs.fingerprint}: open that corpus, "
             "or read it without `docs`"
         )
-    names, query = numbered(file.read(["query"]).column(0).dictionary_encode(), encoded=False)
+    table = file.read()
+    names, query = numbered(table["query"], encoded=False)
     place = {text: number for number, text in enumerate(held)}
-    if not place.keys() >= set(names.to_pylist()):
-        raise ValueError(f"{path} holds results of queries that it does not list: it was changed after write_run")
+    if not place.keys() >= set(names.to_pylist()) or any(column.null_count for column in table.columns):
+        raise ValueError(
+            f"{path} has gaps, or results of queries that it does not list: it was changed after write_run"
+        )
     places = np.array([place[text] for text in names.to_pylist()], np.int32)
-    doc_ids, doc = _distinct(_together(file.read(["document"]).column(0).chunks))
-    return _Results(held, places[query], doc_ids, doc, file.read(["score"]).column(0).to_numpy(), name)
+    texts = _together(table["document"].chunks)
+    doc_ids, doc = _ranked(texts, numbers(table["rank"])) if "rank" in table.column_names else _distinct(texts)
+    return _Results(held, places[query], doc_ids, doc, numbers(table["score"]), name)
+
+
+def _ranked(texts: pa.Array, rank: np.ndarray) -> tuple[pa.Array, np.ndarray]:
+    """As `_distinct`, of texts whose order is known."""
+    used = np.zeros(int(rank.max(initial=-1)) + 1, bool)
+    used[rank] = True
+    code = (np.cumsum(used, dtype=np.int32) - 1)[rank]
+    one = np.empty(np.count_nonzero(used), np.int32)
+    one[code] = np.arange(len(code), dtype=np.int32)
+    return taken(texts, one), code
 
 
 def _asked(path: Path, held: _Results, query_ids: Sequence[str]) -> _Results:

@@ -222,6 +222,28 @@ def test_a_parquet_run_that_was_changed_is_refused(folder, order, queries, compl
         read_run(folder / "changed.parquet")
 
 
+def test_a_parquet_run_with_a_gap_is_refused(folder):
+    from pyarrow import parquet
+
+    table = pa.table({"query": ["q", "q"], "document": ["a", "b"], "score": pa.array([2, None], pa.float32())})
+    table = table.cast(pa.schema({"query": pa.large_string(), "document": pa.large_string(), "score": pa.float32()}))
+    about = {"query_ids": ["q"], "name": "run", "docs": "ids-0"}
+    parquet.write_table(table.replace_schema_metadata({"run": json.dumps(about)}), folder / "gap.parquet")
+    with pytest.raises(ValueError, match="gap.parquet has gaps.* changed after write_run"):
+        read_run(folder / "gap.parquet")
+
+
+@UNHURRIED
+@given(run=runs())
+def test_a_parquet_run_of_before_ranks_were_kept_is_read_as_well(folder, run):
+    from pyarrow import parquet
+
+    write_run(run, folder / "ranked.parquet")
+    parquet.write_table(parquet.read_table(folder / "ranked.parquet").drop(["rank"]), folder / "before.parquet")
+    before, ranked = read_run(folder / "before.parquet"), read_run(folder / "ranked.parquet")
+    assert same(before, ranked) and sorted(before.docs.values.to_pylist()) == sorted(ranked.docs.values.to_pylist())
+
+
 BEIR = 'query-id\tcorpus-id\tscore\r\nq 1\tOlinda Posso\t2\r\nq 1\t"d\t0\r\nq2\t50%20\t-1\r\n'
 JUDGED = {"q 1": {"Olinda Posso": 2, '"d': 0}, "q2": {"50%20": -1}}
 
