@@ -13,7 +13,7 @@ from retrieval.recipe_file import read
 
 __all__ = ["verb", "verb_of", "verbs"]
 
-RUNS = re.compile(r'\nif __name__ == "__main__":\n    run\w*\((\w+)\)')  # how the file of a verb ends
+RUNS = re.compile(r'\nif __name__ == "__main__":\n    run\w*\((\w+)[,)]')  # how the file of a verb ends
 
 
 @cache

@@ -115,7 +115,10 @@ def main() -> None:
 
 def job_of(path: Path) -> Job:
     """A recipe and its figures; one that does not load has failed. Raises ValueError for first lines off the grammar."""
-    expected = read_expected(head(path))
+    try:
+        expected = read_expected(head(path))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
     try:
         return Job(path, expected, load(verb_of(path), path) if expected else [])
     except ValueError as error:
@@ -173,8 +176,9 @@ def reproduce(job: Job, folder: Path, seconds: float) -> None:
     job.why_not = "interrupted"
     code, said = run_for(command, seconds)
     job.why_not, job.seconds = "", time.monotonic() - started
-    job.manifests = sorted(out.rglob("manifest.json"))
-    manifests = [json.loads(path.read_text(encoding="utf-8")) for path in job.manifests]
+    read = {path: json.loads(path.read_text(encoding="utf-8")) for path in sorted(out.rglob("manifest.json"))}
+    own = {path: one for path, one in read.items() if one["verb"] == job.verb}  # a suite's cells have others
+    job.manifests, manifests = list(own), list(own.values())
     if code is None:
         job.why_not = f"stopped after {job.seconds:.0f} s, as the time was over"
     elif code:

@@ -108,7 +108,7 @@ def test_a_recipe_that_measures_says_a_figure_to_check_or_that_it_has_none(path)
 
 
 def test_verbs_are_found_by_their_files_and_recipes_by_their_keys(tmp_path):
-    assert {"search", "train", "evaluate", "mine", "features", "doctor"} <= {*verbs()} and "cli" not in verbs()
+    assert {"search", "train", "evaluate", "mine", "features", "suite", "doctor"} <= {*verbs()} and "cli" not in verbs()
     assert verb("search").__name__ == "search"
     with pytest.raises(ValueError, match="no verb 'serach'; there are "):
         verb("serach")
