@@ -146,7 +146,7 @@ def _read(source: str, out: Path, search: Callable[[list[str]], Any]) -> list[Re
     name, equals, place = source.partition("=") if not Path(source).exists() else ("", "", source)
     path = Path(place if equals else source)
     if path.suffix in (".yaml", ".yml"):
-        searched = out / "searched" / path.stem
+        searched = out / "searched" / path.resolve().parent.name / path.stem
         search([str(path), f"out={searched}"])
         path = searched
     return read_results(path, name or None)

@@ -242,6 +242,16 @@ def test_a_half_of_the_last_digit_goes_up():
     ]  # fmt: skip
 
 
+def test_recipes_of_one_name_in_two_folders_are_searched_apart(searched, script, tmp_path):
+    searched("limit-rebuilt")
+    for folder, k1 in (("one", 0.5), ("two", 2.0)):
+        (tmp_path / folder).mkdir()
+        recipe = json.loads((tmp_path / "limit-rebuilt.yaml").read_text()) | {"retriever": {"type": "bm25", "k1": k1}}
+        (tmp_path / folder / "x.yaml").write_text(json.dumps(recipe))
+    shown = script("limit", "A=one/x.yaml", "B=two/x.yaml", "--out", "board")
+    assert [row[0] for row in rows(shown)[2:]] == ["A", "B"]
+
+
 def test_names_with_marks_of_either_language_are_written_as_they_are():
     tables = [Table("50 % of a_b", ["system", "R@2"], [["a_b | c & d", "–"]], notes=["#1 ~ 2"])]
     assert "| a\\_b \\| c & d |   – |" in markdown(tables) and "\\#1 \\~ 2" in markdown(tables)

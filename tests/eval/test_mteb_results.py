@@ -179,6 +179,13 @@ def test_name_and_revision_are_those_of_the_one_encoder(toy, found, tmp_path, mo
         assert (tmp_path / "results" / "toy__tiny" / "abc" / "ToyRetrieval.json").is_file()
 
 
+def test_a_cell_of_a_suite_tells_its_encoder_too(toy, found, tmp_path, monkeypatch):
+    monkeypatch.setattr("eval.mteb_results.find_task", lambda name: task_of(toy))
+    recipe = {"encoders": [{"model": "toy/tiny", "revision": "abc"}]}
+    write_mteb([replace(result(toy, found), manifest=RAN | {"verb": "suite cell", "recipe": recipe})], tmp_path)
+    assert (tmp_path / "results" / "toy__tiny" / "abc" / "ToyRetrieval.json").is_file()
+
+
 def test_an_unknown_task_is_refused_with_the_nearest(searched, script):
     flags = ("--model", "toy/bm25", "--revision", "1")
     message = refused(script, searched, "--out", "board", *flags, "--task", "scifacts")
