@@ -72,6 +72,7 @@ def _save(figure: Figure, path: Path) -> list[Path]:
         with rc_context({"svg.hashsalt": "0"}), whole_file(path.with_name(f"{path.name}.{ending}")) as part:
             metadata = {"Date": None} if ending == "svg" else None
             figure.savefig(part, format=ending, dpi=200, metadata=metadata)
+        figure.set_layout_engine("none")  # laid out by now, and laying out takes as long as drawing
         written.append(path.with_name(f"{path.name}.{ending}"))
     return written
 
