@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from retrieval.columns import lines, whole_text
+from retrieval.store import plain
 from retrieval.types import Qrels
 
 __all__ = ["JUDGED", "Judgement", "Judgements", "judged_by", "read_judgements", "refuse_two_judges", "write_judgements"]
@@ -66,8 +67,9 @@ def write_judgements(judgements: Judgements, path: Path | str) -> None:
     if any(part.startswith("qrels") for part in path.resolve().parts):
         raise ValueError(f"{path} is among qrels: those are what people judged; write judgements of a model elsewhere")
     with whole_text(path) as file:
-        for one in ({"judge": judgements.judge, **judgements.about}, *map(asdict, judgements.pairs)):
-            file.write(json.dumps(one, ensure_ascii=False).encode() + b"\n")
+        file.write(f"{plain({'judge': judgements.judge, 'made of': judgements.about})}\n".encode())
+        for one in judgements.pairs:
+            file.write(json.dumps(asdict(one), ensure_ascii=False).encode() + b"\n")
 
 
 def read_judgements(path: Path | str) -> Judgements:
@@ -76,8 +78,8 @@ def read_judgements(path: Path | str) -> Judgements:
     first, *rest = list(lines(path)) or [(1, b"")]
     if not first[1].startswith(JUDGED):
         raise ValueError(f"{path}:{first[0]}: no judgements of a model, which begin with their judge; are these qrels?")
-    about = json.loads(first[1])
-    return Judgements(about.pop("judge"), about, list(_pairs(path, rest)))
+    head = json.loads(first[1])
+    return Judgements(head["judge"], head["made of"], list(_pairs(path, rest)))
 
 
 def _pairs(path: Path, rest: Sequence[tuple[int, bytes]]) -> Iterator[Judgement]:
