@@ -222,14 +222,17 @@ def test_a_parquet_run_that_was_changed_is_refused(folder, order, queries, compl
         read_run(folder / "changed.parquet")
 
 
-def test_a_parquet_run_with_a_gap_is_refused(folder):
+@pytest.mark.parametrize(
+    ("score", "complaint"), [(None, "has gaps.* changed after write_run"), (np.nan, "query 'q': a score is NaN")]
+)
+def test_a_parquet_run_without_a_score_is_refused(folder, score, complaint):
     from pyarrow import parquet
 
-    table = pa.table({"query": ["q", "q"], "document": ["a", "b"], "score": pa.array([2, None], pa.float32())})
+    table = pa.table({"query": ["q", "q"], "document": ["a", "b"], "score": pa.array([2, score], pa.float32())})
     table = table.cast(pa.schema({"query": pa.large_string(), "document": pa.large_string(), "score": pa.float32()}))
     about = {"query_ids": ["q"], "name": "run", "docs": "ids-0"}
     parquet.write_table(table.replace_schema_metadata({"run": json.dumps(about)}), folder / "gap.parquet")
-    with pytest.raises(ValueError, match="gap.parquet has gaps.* changed after write_run"):
+    with pytest.raises(ValueError, match=f"gap.parquet.*{complaint}"):
         read_run(folder / "gap.parquet")
 
 

@@ -180,3 +180,22 @@ def test_importing_evaluate_loads_nothing_heavy():
         "import sys; from eval import evaluate; print({'torch', 'scipy', 'pandas', 'ir_measures'} & set(sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
+def test_evaluating_run_files_does_not_wait_for_pandas(tmp_path):
+    for name in ("run.trec", "run.parquet"):
+        write_run(run_of({"q": {"a": 2, "b": 2}}), tmp_path / name)
+    write_qrels(Qrels.from_dict({"q": {"b": 1}}), tmp_path / "qrels")
+    code = """
+import sys
+from pathlib import Path
+from eval import evaluate
+from retrieval.qrels_file import read_qrels
+from retrieval.run_file import read_run
+folder = Path(sys.argv[1])
+runs = [read_run(folder / name) for name in ("run.trec", "run.parquet")]
+means = [evaluate(run, read_qrels(folder / "qrels"), ["nDCG@10", "AP", "RR@10", "R@5"]).mean for run in runs]
+print([mean["AP"] for mean in means], "pandas" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert done.stdout == "[1.0, 1.0] False\n"
