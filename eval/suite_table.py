@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from eval.comparison import Difference, differences
 from eval.measures import Evaluation
-from eval.significance import PairedTest, corrected, paired_t
+from eval.significance import ALPHA
 from retrieval.judgements import judged_by, refuse_two_judges
 from retrieval.tasks import short
 
@@ -17,11 +18,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Averages", "TaskRow", "averaged", "print_suite", "task_row"]
 
-ALPHA = 0.05
+FEW = 5  # tasks that an average lacks, in words
 MARKS = ("▲", "▼")  # better and worse than the baseline
 
 Means = Mapping[str, Mapping[str, float]]  # system -> measure -> mean
-Tests = Mapping[str, tuple[PairedTest, float | None]]  # of each system against the baseline, and p after Holm
+Tests = Mapping[str, Difference]  # of each system but the baseline from it
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,11 +71,13 @@ class Averages:
 
 
 def task_row(task: str, systems: Mapping[str, Evaluation], baseline: str | None = None) -> TaskRow:
-    """The systems of a task, and paired t-tests against the baseline, Holm over the systems for each measure."""
-    row = TaskRow(task, systems, {})
-    return (
-        row if baseline is None else TaskRow(task, systems, {one: _tests(row, one, baseline) for one in row.measures})
-    )
+    """The systems of a task, and paired t-tests against the baseline, Holm over all its systems and measures."""
+    if baseline is None:
+        return TaskRow(task, systems, {})
+    tests: dict[str, dict[str, Difference]] = {}
+    for one in differences(systems, baseline, "holm", resamples=None):
+        tests.setdefault(one.measure, {})[one.system] = one
+    return TaskRow(task, systems, tests)
 
 
 def averaged(averages: Mapping[str, Sequence[str]], rows: Sequence[TaskRow]) -> Averages:
@@ -105,11 +108,11 @@ def print_suite(
 
     console = Console(highlight=False, width=None if Console().is_terminal else 120)
     console.print(_table(rows, averages, title))
-    if baseline is not None and any(row.tests for row in rows):
+    if any(tests for row in rows for tests in row.tests.values()):
         up, down = MARKS
         console.print(
             f"{up} {down} better, worse than {baseline}: p < {ALPHA} in a paired t-test over queries, two-sided, Holm "
-            "over the systems of a row",
+            "over the systems and measures of a task",
             markup=False,
         )
     for line in [*_averages_in_words(averages), *notes]:
@@ -142,30 +145,27 @@ def _add(table: Table, name: str, queries: str, means: Means, tests: Mapping[str
     table.add_section()
 
 
-def _tests(row: TaskRow, measure: str, baseline: str) -> Tests:
-    first = row.systems[baseline]
-    tests = {name: paired_t(one, first, measure) for name, one in row.systems.items() if name != baseline}
-    adjusted = corrected([test.p for test in tests.values()], "holm")
-    return {name: (test, p) for (name, test), p in zip(tests.items(), adjusted, strict=True)}
-
-
 def _shown(means: Mapping[str, float], tests: Tests) -> list[str]:
     best = max(round(mean, 4) for mean in means.values())
     cells = []
     for name, mean in means.items():
         bold = len(means) > 1 and round(mean, 4) == best
-        mark = _mark(*tests[name]) if name in tests else " " * bool(tests)
+        mark = _mark(tests[name]) if name in tests else " " * bool(tests)
         cells.append(f"[bold]{mean:.4f}[/bold]{mark}" if bold else f"{mean:.4f}{mark}")
     return cells
 
 
-def _mark(test: PairedTest, p: float | None) -> str:
-    return " " if p is None or p >= ALPHA else MARKS[test.difference < 0]
+def _mark(one: Difference) -> str:
+    return MARKS[one.test.difference < 0] if one.significant() else " "
 
 
 def _averages_in_words(averages: Averages) -> list[str]:
     given = [f"mean of tasks: {name}" for name in averages.whole]
-    return given + [f"no mean: {short(name)} lacks {', '.join(absent)}" for name, absent in averages.lacking.items()]
+    return given + [f"no mean: {short(name)} lacks {_few(absent)}" for name, absent in averages.lacking.items()]
+
+
+def _few(tasks: Sequence[str]) -> str:
+    return ", ".join(tasks) if len(tasks) <= FEW else f"{', '.join(tasks[:FEW])} and {len(tasks) - FEW} more"
 
 
 def _mean_of(parts: Sequence[Means]) -> Means:
@@ -177,6 +177,5 @@ def _mean_of(parts: Sequence[Means]) -> Means:
     }
 
 
-def _plain(tested: tuple[PairedTest, float | None]) -> dict[str, Any]:
-    test, p = tested
-    return {**test.to_dict(), "p after Holm": p}
+def _plain(one: Difference) -> dict[str, Any]:
+    return {**one.test.to_dict(), "p after Holm": one.corrected["t"]}

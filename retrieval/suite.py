@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from eval.cells import Cell
-from eval.measures import Evaluation
 from eval.suite_table import Averages, TaskRow, averaged, print_suite, task_row
 from retrieval.cell_folder import CellFolder, Scored
 from retrieval.cli import run
@@ -71,7 +70,7 @@ def suite(
     if out:
         with whole_file(out / "results.json") as part:
             part.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        print(f"page: {_page(out, opened, found, folders, averages, baseline)}")
+        print(f"page: {_page(out, opened, found, folders, suite, baseline)}")
     return results
 
 
@@ -144,39 +143,40 @@ def _folders(
 def _cell(one: OpenTask, name: str, retriever: Retriever, folder: CellFolder | None) -> Scored:
     """What a system scores on a task, now or before."""
     if folder is None:
-        run, cost, counts = one.retrieved(retriever)
-        return Scored(_looked(one, run), cost, counts)
+        return _searched(one, name, retriever)[1]
     if folder.finished():
         return _completed(one, folder)
     with folder.attempt() as manifest:
-        run, cost, counts = one.retrieved(retriever)
-        scored = Scored(_looked(one, run), cost, counts)
+        run, scored = _searched(one, name, retriever)
         folder.write_run(run)
         folder.write(scored)
         made_of = retriever.provenance() if hasattr(retriever, "provenance") else {}
-        manifest.finish({"mean": scored.evaluation.mean, "cost": dict(cost)}, {"retriever": made_of})
+        figures = {"mean": scored.evaluation.mean, "counts": dict(scored.evaluation.counts), "cost": dict(scored.cost)}
+        results = {name: figures, "looks": dict(scored.looks)}  # as retrieval.search has them
+        manifest.finish(results, {"retriever": made_of})
     first, mean = next(iter(scored.evaluation.mean.items()))
     print(f"{name} on {one.task.name}: {first} {mean:.4f} ({manifest.facts['wall_seconds']:.1f} s)", flush=True)
     return scored
 
 
+def _searched(one: OpenTask, name: str, retriever: Retriever) -> tuple[Run, Scored]:
+    found, cost, counts = one.retrieved(retriever)
+    run, evaluation = replace(found, name=name), one.measured(found, one.measures)
+    return run, Scored(evaluation, cost, counts, look(one.collection, one.task.split, "suite", [run]))
+
+
 def _completed(one: OpenTask, folder: CellFolder) -> Scored:
     """A finished cell, with the measures that it was not evaluated by yet."""
     scored = folder.read()
-    values = dict(scored.evaluation.values)
+    values, looks = dict(scored.evaluation.values), scored.looks
     lacking = [measure for measure in one.measures if measure not in values]
     if lacking:
-        values |= _looked(one, folder.run(one.queries.ids), lacking).values
-        folder.write(replace(scored, evaluation=replace(scored.evaluation, values=values)))
+        run = folder.run(one.queries.ids)
+        values |= one.measured(run, lacking).values
+        looks = look(one.collection, one.task.split, "suite", [run])
+        folder.write(replace(scored, evaluation=replace(scored.evaluation, values=values), looks=looks))
     asked = {measure: values[measure] for measure in one.measures}
-    return replace(scored, evaluation=replace(scored.evaluation, values=asked))
-
-
-def _looked(one: OpenTask, run: Run, measures: Sequence[str] | None = None) -> Evaluation:
-    """The run by these measures, None for those of the task; that the test set was looked at is written down."""
-    found = one.measured(run, one.measures if measures is None else measures)
-    look(one.collection, one.task.split, "suite", [run])
-    return found
+    return replace(scored, evaluation=replace(scored.evaluation, values=asked), looks=looks)
 
 
 def _results(
@@ -187,7 +187,7 @@ def _results(
         for name, one in about["systems"].items():
             scored = found[task][name]
             one["counts"] |= scored.counts
-            one["cost"] = dict(scored.cost)
+            one |= {"cost": dict(scored.cost), "looks": dict(scored.looks)}
     return {
         "tasks": tasks,
         "averages": averages.whole,
@@ -210,7 +210,11 @@ def _show(
                 if count and what != "judged queries":
                     every.setdefault(what, {})[f"{name} on {task}"] = count
     notes = [f"{what}: {_counts(where)}" for what, where in every.items()]
-    notes += [f"not run: {task}: {reason}" for task, reason in absent.items()]
+    looks = {task: max(one.looks["looks"] for one in row.values()) for task, row in found.items()}
+    notes.append(f"looks at these test sets: {', '.join(f'{task} {count}' for task, count in looks.items())}")
+    if absent:
+        first, reason = next(iter(absent.items()))
+        notes.append(f"not run, as their data is not there: {', '.join(absent)} ({first}: {reason})")
     print_suite(rows, averages, "means over queries", baseline, notes)
 
 
@@ -227,7 +231,7 @@ def _page(
     opened: Sequence[OpenTask],
     found: Mapping[str, Mapping[str, Scored]],
     folders: Mapping[tuple[str, str], CellFolder | None],
-    averages: Averages,
+    suite: Suite,
     baseline: str | None,
 ) -> Path:
     """The report of all cells, whose runs are read again one task after another."""
@@ -242,7 +246,8 @@ def _page(
                 runs.append(folder.run(one.queries.ids))
                 cells.append(Cell(name, task, scored.evaluation, runs[-1], one.qrels, scored.cost))
         texts[task] = one.texts(runs)
-    return write_page(out / "report.html", cells, out.name, baseline, texts)
+    whole = {name: parts for name, parts in suite.averages().items() if {*parts} <= {*found}}
+    return write_page(out / "report.html", cells, out.name, baseline, texts, averages=whole)
 
 
 if __name__ == "__main__":
