@@ -37,7 +37,7 @@ class Problem:
     seed: int = 42
     k: int = 2
     pattern: Pattern = "dense"
-    queries: int | None = None  # None: as many as the pattern has; random needs a number
+    queries: int | None = None  # at most so many; None: as many as the pattern has, of which random needs to be told
 
     def __post_init__(self) -> None:
         """Raises ValueError for what cannot be, such as fewer documents than k."""
@@ -56,11 +56,10 @@ class Problem:
 
     @property
     def asked(self) -> int:
-        """How many queries there are: without a number, all C(n, k), n of a cycle, n // k disjoint ones."""
-        if self.queries is not None:
-            return self.queries
+        """How many queries there are: of dense and random C(n, k), of a cycle n, disjoint n // k, or fewer as told."""
         n, k = self.documents, self.k
-        return {"dense": comb(n, k), "cycle": n, "disjoint": n // k}[self.pattern]
+        most = {"cycle": n, "disjoint": n // k}.get(self.pattern, comb(n, k))
+        return most if self.queries is None else min(most, self.queries)
 
     @property
     def size(self) -> int:
@@ -185,7 +184,8 @@ def _batches(problems: Sequence[Problem], room: int) -> Iterator[list[int]]:
 def _ended(batch: Batch, problems: Sequence[Problem], descent: Descent) -> Iterator[tuple[int, Outcome]]:
     """The place and outcome of each problem as it ends, and leaves the batch.
 
-    Nothing waits for the device between looks, so the next look is also where the first problem may have to stop.
+    Nothing waits for the device between looks: where no loss falls, the first problem to have been patient enough is
+    known beforehand, and steps are taken up to there. Only those whose turn it is are looked at.
     """
     import torch
 
@@ -193,10 +193,15 @@ def _ended(batch: Batch, problems: Sequence[Problem], descent: Descent) -> Itera
     fell = torch.zeros_like(best, dtype=torch.int64)  # the step at which it did
     highest, lowest = torch.zeros_like(best, dtype=torch.float64), best.clone()
     live, step = list(range(len(problems))), 0
-    while True:
-        accuracies, losses = batch.look()
-        highest, lowest = torch.maximum(highest, accuracies), torch.minimum(lowest, losses)
-        over = (accuracies == 1) | (step - fell >= descent.patience) | (step >= descent.steps)
+    while live:
+        due = over = (step - fell >= descent.patience) | (step == descent.steps)
+        if step % descent.every == 0:
+            due = torch.ones_like(over)
+        if due.any():
+            accuracies, losses = batch.look()
+            highest = torch.where(due, torch.maximum(highest, accuracies), highest)
+            lowest = torch.where(due, torch.minimum(lowest, losses), lowest)
+            over = over | (highest == 1)
         for place in over.nonzero().flatten().tolist():
             yield live[place], Outcome(problems[live[place]], highest[place].item(), lowest[place].item(), step)
         if over.any():

@@ -102,7 +102,7 @@ class Batch:
         missed = torch.stack([(scores >= one).sum(1) > self.k for one in own.split(1, 1)], 1)
         missed &= (self.share > 0).unsqueeze(1)
         judged = self.k * (self.share > 0).sum(1)
-        return 1 - missed.sum((1, 2)) / judged, losses
+        return 1 - missed.sum((1, 2)).double() / judged, losses
 
     def keep(self, rows: Tensor) -> None:
         """Go on with the problems of these places only, int64."""

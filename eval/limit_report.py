@@ -35,8 +35,8 @@ def print_critical(found: Sequence[Critical], wanted: Wanted) -> None:
     console.print(table)
     if compared:
         console.print(
-            "paper: Table 6, one seed. ceiling: the n that no vectors pass; from 4 dimensions on there is none, and n is "
-            "what this descent finds.",
+            "paper: Table 6, one seed. ceiling: the n that no vectors pass; from 4 dimensions on there is none, and n "
+            "is what this descent finds.",
             soft_wrap=True,
         )
 

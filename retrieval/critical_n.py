@@ -36,6 +36,8 @@ def critical_n(
     """
     wanted = Wanted(tuple(dimensions), tuple(seeds), k, pattern, queries, largest)
     kept = out / "problems.jsonl" if out else None
+    if out:
+        out.mkdir(parents=True, exist_ok=True)
     known = _read(kept) if kept else []
 
     def keep(outcome: Outcome) -> None:
