@@ -146,7 +146,8 @@ GRADES = {"1": {"a": 1, "c": 0, "d": 3, "e": 1}, "2": {"d": 2}, "3": {"b": 1, "a
 @pytest.mark.parametrize("measure", [pytest.param(one, id=str(one)) for one in every_measure()])
 def test_every_registered_measure_is_computed_or_says_what_it_takes(measure):
     able = [provider for provider in ir_measures.DefaultPipeline.providers if provider.supports(measure)]
-    if measure.NAME not in OWN and not any(provider.is_available() for provider in able):
+    able = [provider for provider in able if provider.is_available() and provider.NAME != "pyndeval"]  # subtopics
+    if measure.NAME not in OWN and not able:
         with pytest.raises(ValueError, match="pip install|of subtopics|nothing computes it in this form; there is"):
             parse(measure)
         return
