@@ -84,7 +84,7 @@ def _result(folder: Path) -> Result:
     manifest = _manifest(folder, VERBS)
     cell = manifest["verb"] != "search"
     system, task = (folder.parent.name, _of_suite(folder)) if cell else (None, _searched(manifest["recipe"]))
-    collection = task.dataset.open()
+    collection = task.dataset.open().by_people()  # a table of systems names no judge
     data = manifest["recipe"].get("data") if cell else (manifest.get("made_of") or {}).get("dataset")
     then, now = (data or {}).get("corpus"), collection.corpus.fingerprint
     if then not in (None, now):

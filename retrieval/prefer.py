@@ -23,6 +23,7 @@ from retrieval.collection import Collection
 from retrieval.composed import settings
 from retrieval.files import whole_file
 from retrieval.locate import cache_folder
+from retrieval.looks import look, told
 from retrieval.protocols import Dataset, Generator, Reformulator, Retriever
 from retrieval.retrievers.rewrite import Rewrite
 from retrieval.run_file import write_run
@@ -295,13 +296,13 @@ def _report(
     for name, found in systems.items():
         write_run(replace(found, name=name), out / f"{name.replace(' ', '-')}.parquet")
     measured = {name: evaluate(found, qrels, measures) for name, found in systems.items()}
-    notes = []
+    seen, notes = look(collection, test, "prefer", systems.values()), []
     for number, one in enumerate(made, 1):
         counts = {**{what: count for what, count in one.items() if what != "training" and count}, **one["training"]}
         notes.append(f"round {number}: " + ", ".join(f"{what} {_short(count)}" for what, count in counts.items()))
     notes.append(f"adapter: {out / f'round-{len(made)}' / 'adapter'}")
-    print_report(measured, f"{collection.name}, {test}", "untrained", notes)
-    return figures(measured, "untrained")
+    print_report(measured, f"{collection.name}, {test}", "untrained", [*notes, told(seen)])
+    return figures(measured, "untrained") | {"looks": seen}
 
 
 def _short(value: float) -> str:

@@ -8,6 +8,7 @@ import pytest
 from eval import evaluate
 from eval.binary import evaluate_both
 from eval.report import figures
+from eval.results import read_results
 from eval.significance import paired_t
 from eval.suite_table import averaged, print_suite, task_row
 from retrieval.cli import run as command_line
@@ -20,6 +21,7 @@ from retrieval.ids import DocIds
 from retrieval.judgements import Judgement, Judgements, read_judgements, write_judgements
 from retrieval.qrels_file import read_qrels, write_qrels
 from retrieval.run_file import write_run
+from retrieval.search import search
 from retrieval.types import Qrels, Run
 
 PAIRS = [
@@ -130,6 +132,16 @@ def test_what_copies_judgements_without_their_judge_takes_no_models(file, datase
         Typos(ModelJudged(dataset, file)).open()
     with pytest.raises(ValueError, match="was judged by toy"):
         ModelJudged(ModelJudged(dataset, file), file).open()
+
+
+def test_a_leaderboard_which_names_no_judge_takes_none_of_a_model(file, tmp_path):
+    (tmp_path / "x.yaml").write_text(
+        f"dataset: {{type: model_judged, dataset: {{type: folder, path: {tmp_path / 'c'}}}, judgements: {file}}}\n"
+        "retriever: bm25\n"
+    )
+    command_line(search, [str(tmp_path / "x.yaml"), f"out={tmp_path / 'out'}"])
+    with pytest.raises(ValueError, match="split test was judged by toy"):
+        read_results(tmp_path / "out")
 
 
 def test_judgements_of_another_corpus_are_refused(file, tmp_path):
