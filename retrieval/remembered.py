@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
+from retrieval.order import PAD
 from retrieval.protocols import COUNTED, OF_THE_CORPUS, Retriever
 from retrieval.types import Queries, Run
 
@@ -42,10 +43,15 @@ class _Memory:
 
     def find(self, retriever: Retriever, queries: Queries, k: int) -> tuple[Run, Work] | None:
         for one, asked, depth, run, work in self.runs:
-            enough = depth == k or (depth > k and getattr(retriever, "nested", False))
-            if one is retriever and asked is queries and enough:
+            cut = getattr(retriever, "nested", False) and (depth > k or _is_all(run, depth))
+            if one is retriever and asked is queries and (depth == k or cut):
                 return run.top(k), work
         return None
+
+
+def _is_all(run: Run, depth: int) -> bool:
+    """Whether no query has more results than the run has."""
+    return run.rows.shape[1] < depth or bool((run.rows[:, -1] == PAD).all())
 
 
 _memory: ContextVar[_Memory | None] = ContextVar("memory", default=None)

@@ -110,6 +110,14 @@ def test_a_deeper_list_is_searched_for_again(corpus, tmp_path):
         assert lists(retrieved(one, QUERIES, 2)) == {"q": ["a", "b"], "r": ["c", "a"]}
 
 
+@pytest.mark.parametrize("nested", [True, False])
+def test_a_list_that_has_all_results_is_searched_for_again_only_where_it_is_not_nested(corpus, tmp_path, nested):
+    one = opened(Counting(FOUND, nested=nested), corpus, tmp_path)
+    with remembering(QUERIES):
+        first, again = retrieved(one, QUERIES, 4), retrieved(one, QUERIES, 1000)
+    assert one.depths == ([4] if nested else [4, 1000]) and first.to_dict() == again.to_dict()
+
+
 def test_other_queries_and_other_retrievers_are_not_mixed_up(corpus, tmp_path):
     one, other = (opened(Counting(FOUND), corpus, tmp_path) for _ in range(2))
     with remembering(QUERIES):

@@ -20,7 +20,7 @@ class LimitSuite:
     figures are no figures of LIMIT.
     """
 
-    def __init__(self, rebuilt: bool = False, k: int = 100):
+    def __init__(self, rebuilt: bool = False, k: int = 1000):
         self.rebuilt, self.k = rebuilt, k
 
     def tasks(self) -> Sequence[Task]:

@@ -15,7 +15,7 @@ class LimitSmall:
 
     def tasks(self) -> Sequence[Task]:
         """The one."""
-        return [Task("limit-small", Limit("limit-small"), "test", ("R@2", "R@10", "R@20"), 100)]
+        return [Task("limit-small", Limit("limit-small"), "test", ("R@2", "R@10", "R@20"))]
 
     def averages(self) -> Mapping[str, Sequence[str]]:
         """None, of one test."""

@@ -18,7 +18,7 @@ class MetaTool:
     Sufficiency@k is the share of requests all of whose tools are among the first k, the hit rate where there is one.
     """
 
-    def __init__(self, measures: tuple[str, ...] = ("Sufficiency@5", "Sufficiency@10", "nDCG@10"), k: int = 100):
+    def __init__(self, measures: tuple[str, ...] = ("Sufficiency@5", "Sufficiency@10", "nDCG@10"), k: int = 1000):
         self.measures, self.k = measures, k
 
     def tasks(self) -> Sequence[Task]:

@@ -27,7 +27,7 @@ class Mtrb:
         catalogues: tuple[Catalogue, ...] = ("restbench", "metatool", "toolbench"),
         names: bool = False,
         measures: tuple[str, ...] = ("Sufficiency@5", "Sufficiency@10", "nDCG@10"),
-        k: int = 100,
+        k: int = 1000,
     ):
         """`names` puts a tool's name before its description."""
         self.catalogues, self.names, self.measures, self.k = catalogues, names, measures, k

@@ -21,7 +21,7 @@ class MultiHop:
         self,
         sets: tuple[str, ...] = ("hotpotqa-100", "2wikimultihopqa-101"),
         measures: tuple[str, ...] = ("Sufficiency@5", "Sufficiency@10", "R@5", "nDCG@10"),
-        k: int = 100,
+        k: int = 1000,
     ):
         """`sets` are folders, by name below RETRIEVAL_DATA, with a split `test`."""
         self.sets, self.measures, self.k = sets, measures, k
