@@ -11,6 +11,7 @@ import numpy as np
 from eval.limit_exact import ceiling
 from eval.limit_published import FIT, TABLE_6, fit
 from eval.limit_search import SWEEP, Critical, Wanted
+from eval.plots import save
 
 __all__ = ["draw_critical", "is_papers", "print_critical"]
 
@@ -65,10 +66,7 @@ def draw_critical(found: Sequence[Critical], wanted: Wanted, folder: Path) -> li
         _axes(axes)
     every[0].legend(frameon=False, fontsize=8, loc="upper left")
     figure.suptitle(f"Free embeddings, k = {wanted.k}: the most documents whose every query is answered", fontsize=11)
-    paths = [folder / f"critical_n.{ending}" for ending in ("png", "svg")]
-    for path in paths:
-        figure.savefig(path, dpi=140)
-    return paths
+    return save(figure, folder / "critical_n")
 
 
 def _published(axes: Any, dimensions: Sequence[int]) -> None:

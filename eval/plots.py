@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["write_plots"]
+__all__ = ["save", "write_plots"]
 
 STYLES = ("-", (0, (6, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))  # after all colours, as on the page
 MARKERS = ("o", "s", "^", "D")
@@ -42,9 +42,9 @@ def write_plots(
     for name, of_task in tasks.items():
         inside = folder / _safe(name) if len(tasks) > 1 else folder
         for file, figure in _of_task(name, of_task, baseline, (texts or {}).get(name), number).items():
-            written += _save(figure, inside / file)
+            written += save(figure, inside / file)
     for curve in [*training_curves(training or {}), *curves]:
-        written += _save(_lines(curve, number), folder / _safe(curve.name))
+        written += save(_lines(curve, number), folder / _safe(curve.name))
     return written
 
 
@@ -63,8 +63,8 @@ def _of_task(
     return found
 
 
-def _save(figure: Figure, path: Path) -> list[Path]:
-    """PNG and SVG, the same bytes for the same data."""
+def save(figure: Figure, path: Path) -> list[Path]:
+    """PATH.png and PATH.svg, the same bytes for the same data."""
     from matplotlib import rc_context
 
     written = []

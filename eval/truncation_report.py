@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from eval.limit_published import FULL, SMALL, TRUNCATED, Scores
 from eval.measures import Evaluation
+from eval.plots import save
 
 __all__ = ["Published", "draw_truncation"]
 
@@ -47,10 +48,7 @@ def draw_truncation(
         [lines[name] for name in names], names, frameon=False, fontsize=8, loc="outside right center", handlelength=3
     )
     figure.suptitle(title, fontsize=11)
-    paths = [folder / f"truncation.{ending}" for ending in ("png", "svg")]
-    for path in paths:
-        figure.savefig(path, dpi=140)
-    return paths
+    return save(figure, folder / "truncation")
 
 
 def _ours(
