@@ -20,12 +20,14 @@ from retrieval.config import ConfigError, Recipe, load
 from retrieval.describe import MENDABLE, help_text, plan, usage
 from retrieval.environment import git_state, is_first_process
 from retrieval.manifest import Manifest, earlier, one_line
+from retrieval.run_file import find_run
 from retrieval.store import USED, used_answers, write_keys
 from retrieval.yaml_lines import dotted
 
 __all__ = ["errors_in_a_line", "out_folder", "run"]
 
 RECIPE_ONLY = (protocols.Dataset, protocols.Encoder)  # what tells of itself before anything ran
+RUNS = "runs"  # a parameter whose paths retrieval.run_file.find_run looks up
 ASKS = "explain"  # a parameter that asks about an experiment: the answer is printed, and no folder is touched
 
 
@@ -142,12 +144,12 @@ def _made_of(recipe: Recipe, built: dict[str, Any], kinds: tuple[type, ...] = ()
 
 
 def _files(recipe: Recipe) -> Iterator[tuple[str, Path]]:
-    """The files that the recipe itself names, by dotted key."""
+    """The files that the recipe itself names, by dotted key; of `runs` those that a folder of results stands for."""
     for key, value in recipe.arguments.items():
         named = value.items() if isinstance(value, dict) else [("", value)]
         for name, path in named:
-            if isinstance(path, Path) and path.is_file():
-                yield f"{key}.{name}".rstrip("."), path
+            if isinstance(path, Path) and (key == RUNS or path.is_file()):
+                yield f"{key}.{name}".rstrip("."), find_run(path) if key == RUNS else path
 
 
 def _digest(path: Path) -> str:

@@ -139,6 +139,21 @@ def test_two_systems_of_one_name_are_refused_where_they_are_written(there, capsy
     assert stopped.value.code == 2 and "recipe.yaml:2: runs.first: given twice" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("below", ["", "elsewhere"])
+def test_runs_that_changed_in_a_folder_or_below_retrieval_data_are_no_finished_comparison(
+    there, tmp_path, monkeypatch, capsys, below
+):
+    monkeypatch.setenv("RETRIEVAL_DATA", str(tmp_path))
+    recipe = tmp_path / there()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / below)
+    before = run_or_why(compare, [str(recipe), "out=found"])
+    assert run_or_why(compare, [str(recipe), "out=found"]) == json.loads(json.dumps(before))
+    write_run(read_run(tmp_path / "first.trec"), tmp_path / "second" / "run.parquet")
+    capsys.readouterr()
+    assert "found was finished with other input: runs.second sha256 was" in refused(capsys, [str(recipe), "out=found"])
+
+
 def test_a_run_may_lie_below_retrieval_data(there, tmp_path, monkeypatch):
     monkeypatch.setenv("RETRIEVAL_DATA", str(tmp_path))
     (tmp_path / "elsewhere").mkdir()
