@@ -43,8 +43,9 @@ class Evaluation:
 def evaluate(run: Run, qrels: Qrels, measures: Sequence[str | Measure]) -> Evaluation:
     """Measure a run query by query; a judged query that it lacks scores 0 and is counted.
 
-    Measures are those of ir_measures, as names ("nDCG@10", "AP(rel=2)@100", "RR@10", "R@1000") or objects; results are
-    kept under their canonical names. Raises ValueError for an unknown measure and for a run of other queries.
+    Measures are those of ir_measures, as names ("nDCG@10", "AP(rel=2)@100", "RR@10", "R@1000") or objects, and those of
+    eval/own_measures.py; results are kept under their canonical names. Raises ValueError for an unknown measure, for a
+    run of other queries, and where a judged document is there twice for a query.
     """
     parsed = [parse(measure) for measure in measures]
     place = places(run, qrels)
