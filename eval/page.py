@@ -160,7 +160,12 @@ def _tests(cells: list[Cell], baseline: str | None) -> dict[str, Any]:
     of: dict[str, dict[str, Any]] = {name: {} for name in names if name != baseline}
     for one in found:
         test = one.test
-        of[one.system][one.measure] = {"p": one.corrected["t"], "interval": test.interval, "untested": test.untested}
+        of[one.system][one.measure] = {
+            "p": one.corrected["t"],
+            "interval": test.interval,
+            "untested": test.untested,
+            "record": [test.wins, test.ties, test.losses],  # values on the page are rounded, which makes ties
+        }
     return {"family": family(found, CORRECTION), "of": of}
 
 

@@ -56,11 +56,12 @@ function describe(bar) {
 
 function summary(bars) {
   if (!state.b) return null;
-  const here = task(), wins = bars.filter((x) => x.value > 0).length, losses = bars.filter((x) => x.value < 0).length;
+  const here = task(), rounded = [bars.filter((x) => x.value > 0), bars.filter((x) => x.value === 0), bars.filter((x) => x.value < 0)];
   const [a, b] = [state.a, state.b].map((name) => system(name).mean[state.measure]);
   const test = state.b === DATA.baseline ? here.tests.of?.[state.a]?.[measure()] : null;
   const tested = !test ? "" : test.p === null ? `; no test: ${test.untested}` : `; 95% interval ${signed(test.interval[0])} to ${signed(test.interval[1])}, ${pValue(test.p)} (paired\u00a0t-test, ${here.tests.family})`;
-  return el("p", null, el("b", null, `${signed(a - b)} on average`), ` (${fixed(a)} − ${fixed(b)}): better on ${wins}, the same on ${bars.length - wins - losses}, worse on ${losses} of ${plural(bars.length, "queries")}${tested}.`);
+  const [wins, ties, losses] = test ? test.record : rounded.map((one) => one.length);
+  return el("p", null, el("b", null, `${signed(a - b)} on average`), ` (${fixed(a)} − ${fixed(b)}): better on ${wins}, the same${test ? "" : " to four digits"} on ${ties}, worse on ${losses} of ${plural(bars.length, "queries")}${tested}.`);
 }
 
 function extremes(name, bars, open) {

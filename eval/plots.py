@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from eval.cells import Cell, Curve, Texts
+from eval.significance import SAME
 from eval.views import PALETTE, bin_means, by_task, cost_names, length_bins, recall_by_rank, training_curves
 from retrieval.files import whole_file
 
@@ -163,7 +164,7 @@ def _differences(cells: Sequence[Cell], measure: str, baseline: str) -> Figure:
         gaps = np.sort(cell.evaluation.values[measure] - first)[::-1]
         _bars(axes, gaps)
         axes.axhline(0, color="0.4", linewidth=0.6)
-        record = f"{int((gaps > 0).sum())} better, {int((gaps < 0).sum())} worse"
+        record = f"{np.count_nonzero(gaps > SAME)} better, {np.count_nonzero(gaps < -SAME)} worse"
         axes.set_title(f"{cell.system}: {gaps.mean():+.3f}, {record}", fontsize=8)
         axes.spines[["top", "right", "bottom"]].set_visible(False)
         axes.set_xticks([])

@@ -6,6 +6,7 @@ import json
 import re
 from dataclasses import replace
 
+import matplotlib
 import numpy as np
 import pytest
 
@@ -95,6 +96,7 @@ def test_the_tests_are_those_that_the_terminal_shows(tmp_path):
         assert {measure: test["p"] for measure, test in tests["of"][name].items()} == figured[name]["corrected p"]
         for measure, test in figured[name]["paired t-test"].items():
             assert tests["of"][name][measure]["interval"] == list(test["interval"])
+            assert tests["of"][name][measure]["record"] == [test["wins"], test["ties"], test["losses"]]
     assert tests["family"] == figured["system 1"]["p is"]
 
 
@@ -190,6 +192,18 @@ def test_a_picture_has_the_same_bytes_for_the_same_data(tmp_path):
     cells, by = toy()
     first, again = (write_plots(tmp_path / name, cells[:2], "first", {"small": by["small"]}) for name in "ab")
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in again]
+
+
+def test_rounding_is_neither_better_nor_worse_in_a_picture(tmp_path):
+    cells, _ = toy()
+    one, other = ([0.3, 0.5, 0.5], [0.1 + 0.2, 0.25, 0.75])
+    pair = [
+        replace(cell, evaluation=Evaluation(cell.evaluation.query_ids, {"AP": np.array(values)}, {}))
+        for cell, values in zip(cells[:2], (one, other), strict=True)
+    ]
+    with matplotlib.rc_context({"svg.fonttype": "none"}):
+        write_plots(tmp_path, pair)
+    assert "1 better, 1 worse" in (tmp_path / "differences.svg").read_text()
 
 
 def test_the_colours_are_told_apart_without_colour_vision_of_one_kind():

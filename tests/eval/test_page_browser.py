@@ -155,6 +155,22 @@ def test_a_click_on_a_bar_shows_the_query_and_both_rankings_with_grades_and_text
         assert page.evaluate("window.broken") is None
 
 
+def test_queries_won_and_lost_are_those_of_the_terminal_and_else_are_said_to_be_rounded(browser, tmp_path):
+    values = {"first": [0.5, 0.5, 0.25], "second": [0.50001, 0.5, 0.5], "third": [0.50002, 0.25, 0.5]}
+    cells = [
+        replace(cell, evaluation=Evaluation(cell.evaluation.query_ids, {"AP": np.array(values[cell.system])}, {}))
+        for cell in toy()[0]
+        if cell.task == "small"
+    ]
+    with shown(browser, write_page(tmp_path / "close.html", cells, "close", "first")) as page:
+        page.get_by_label("compare").select_option("second")
+        assert "better on 2, the same on 1, worse on 0 of 3 queries" in page.locator("section#by-query").text_content()
+        page.get_by_label("with").select_option("third")
+        assert (
+            "better on 1, the same to four digits on 2, worse on 0" in page.locator("section#by-query").text_content()
+        )
+
+
 def test_keys_reach_a_bar_and_open_its_query(browser, report):
     with shown(browser, report) as page:
         page.get_by_label("compare").select_option("second")
