@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from eval.markup import PREAMBLE, md, tex
 
 __all__ = ["ABSENT", "Table", "latex", "markdown"]
 
 ABSENT = "–"  # in place of a figure that there is not
-_SPECIAL = {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    ABSENT: "--",
-    **{character: f"\\{character}" for character in "&%$#_{}"},
-}
 
 
 @dataclass(frozen=True)
@@ -36,15 +30,15 @@ def markdown(tables: Sequence[Table]) -> str:
 
 def latex(tables: Sequence[Table]) -> str:
     """One after the other, each a table environment of its own."""
-    return "% needs \\usepackage{booktabs}\n" + "\n".join(map(_latex, tables))
+    return "\n".join([PREAMBLE, *map(_latex, tables)])
 
 
 def _markdown(table: Table) -> str:
-    lines = [[_md(cell) for cell in line] for line in (table.heads, *table.rows)]
+    lines = [[md(cell) for cell in line] for line in (table.heads, *table.rows)]
     widths = [max(3, *(len(line[column]) for line in lines)) for column in range(len(table.heads))]
     rule = ["-" * width if i < table.words else "-" * (width - 1) + ":" for i, width in enumerate(widths)]
     rows = ["| " + " | ".join(_padded(line, widths, table.words)) + " |" for line in (lines[0], rule, *lines[1:])]
-    return "\n\n".join([f"**{_md(table.title)}**", "\n".join(rows), *map(_md, table.notes)])
+    return "\n\n".join([f"**{md(table.title)}**", "\n".join(rows), *map(md, table.notes)])
 
 
 def _padded(line: Sequence[str], widths: Sequence[int], words: int) -> list[str]:
@@ -55,8 +49,8 @@ def _padded(line: Sequence[str], widths: Sequence[int], words: int) -> list[str]
 
 
 def _latex(table: Table) -> str:
-    caption = " ".join(_tex(text.rstrip(".") + ".") for text in (table.title, *table.notes))
-    rows = [" & ".join(map(_tex, row)) + r" \\" for row in table.rows]
+    caption = " ".join(tex(text.rstrip(".") + ".") for text in (table.title, *table.notes))
+    rows = [" & ".join(map(tex, row)) + r" \\" for row in table.rows]
     return "\n".join(
         [
             r"\begin{table}",
@@ -64,7 +58,7 @@ def _latex(table: Table) -> str:
             rf"\caption{{{caption}}}",
             rf"\begin{{tabular}}{{{'l' * table.words}{'r' * (len(table.heads) - table.words)}}}",
             r"\toprule",
-            " & ".join(map(_tex, table.heads)) + r" \\",
+            " & ".join(map(tex, table.heads)) + r" \\",
             r"\midrule",
             *rows,
             r"\bottomrule",
@@ -73,11 +67,3 @@ def _latex(table: Table) -> str:
             "",
         ]
     )
-
-
-def _md(text: str) -> str:
-    return re.sub(r"([\\`*_\[\]<>|#~])", r"\\\1", " ".join(text.split()))
-
-
-def _tex(text: str) -> str:
-    return "".join(_SPECIAL.get(character, character) for character in text)

@@ -9,20 +9,10 @@ from dataclasses import asdict
 
 from eval.changes import Change
 from eval.comparison import TESTS, Comparison, Difference
+from eval.markup import PREAMBLE, md, tex
 from eval.significance import ALPHA
 
 __all__ = ["json_text", "latex", "letters", "markdown"]
-
-_SPECIAL = {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
-    **{character: f"\\{character}" for character in "&%$#_{}"},
-}
 
 
 def latex(comparison: Comparison, test: str = "t") -> str:
@@ -33,19 +23,19 @@ def latex(comparison: Comparison, test: str = "t") -> str:
     measures = list(comparison.cells[0].evaluation.mean)
     key = re.sub(r"[^a-z0-9]+", "-", comparison.task.casefold()).strip("-")
     rows = [
-        " & ".join([f"\\textit{{{letter}}}", _tex(name), *(_tex_mean(one) for one in means)]) + r" \\"
+        " & ".join([f"\\textit{{{letter}}}", tex(name), *(_tex_mean(one) for one in means)]) + r" \\"
         for letter, name, means in _rows(comparison, test)
     ]
     return "\n".join(
         [
-            r"% needs \usepackage{booktabs} and \usepackage[T1]{fontenc}",
+            PREAMBLE,
             r"\begin{table}",
             r"\centering",
-            rf"\caption{{{_tex(_caption(comparison, test))}}}",
+            rf"\caption{{{tex(_caption(comparison, test))}}}",
             rf"\label{{tab:{key}}}",
             rf"\begin{{tabular}}{{ll{'l' * len(measures)}}}",
             r"\toprule",
-            " & ".join(["", "system", *map(_tex, measures)]) + r" \\",
+            " & ".join(["", "system", *map(tex, measures)]) + r" \\",
             r"\midrule",
             *rows,
             r"\bottomrule",
@@ -59,19 +49,20 @@ def latex(comparison: Comparison, test: str = "t") -> str:
 def markdown(comparison: Comparison, changes: Sequence[Change] = (), test: str = "t") -> str:
     """The same table, every difference with its tests, what to be cautious about, and the queries that changed most."""
     measures = list(comparison.cells[0].evaluation.mean)
-    means = [[letter, _md(name), *(_md_mean(one) for one in cells)] for letter, name, cells in _rows(comparison, test)]
+    means = [[letter, md(name), *(_md_mean(one) for one in cells)] for letter, name, cells in _rows(comparison, test)]
     tests = [name for name in TESTS if name in comparison.differences[0].p]
     heads = [*(f"p, {TESTS[name]}" for name in tests), *(f"corrected p, {TESTS[name]}" for name in tests)]
     parts = [
-        _md(_caption(comparison, test)),
-        _md_table(["", "system", *map(_md, measures)], means),
-        f"p is two-sided; corrected p: {comparison.family}; {comparison.resamples:,} resamples, seed {comparison.seed}.",
+        md(_caption(comparison, test)),
+        _md_table(["", "system", *map(md, measures)], means),
+        f"p is two-sided; corrected p: {comparison.family}; {comparison.resamples:,} resamples, "
+        f"seed {comparison.seed}.",
         _md_table(
             ["measure", "system", "against", "difference", "95% interval", "of the bootstrap", *heads, "d_z"]
             + ["resolves", "won", "tied", "lost"],
             [_md_difference(one, tests) for one in comparison.differences],
         ),
-        *(f"**Caution:** {_md(line)}" for line in comparison.cautions),
+        *(f"**Caution:** {md(line)}" for line in comparison.cautions),
         *map(_md_change, changes),
     ]
     return "\n\n".join(parts) + "\n"
@@ -139,18 +130,10 @@ def _caption(comparison: Comparison, test: str) -> str:
     )
 
 
-def _tex(text: str) -> str:
-    return "".join(_SPECIAL.get(character, character) for character in text)
-
-
 def _tex_mean(mean: tuple[str, bool, str]) -> str:
     shown, best, over = mean
     bold = rf"\textbf{{{shown}}}" if best else shown
     return bold + (rf"\textsuperscript{{{over}}}" if over else "")
-
-
-def _md(text: str) -> str:
-    return re.sub(r"([\\`*_\[\]<>|#~])", r"\\\1", " ".join(text.split()))
 
 
 def _md_mean(mean: tuple[str, bool, str]) -> str:
@@ -167,7 +150,7 @@ def _md_difference(one: Difference, tests: Sequence[str]) -> list[str]:
     test = one.test
     by_test: list[Mapping[str, float | None]] = [one.p, one.corrected]
     return [
-        *map(_md, (one.measure, one.system, one.against)),
+        *map(md, (one.measure, one.system, one.against)),
         f"{test.difference:+.4f}",
         f"no test: {test.untested}" if test.untested else _interval(test.interval),
         _interval(one.resampled),
@@ -187,14 +170,14 @@ def _number(value: float | None, how: str) -> str:
 
 
 def _md_change(change: Change) -> str:
-    head = f"**{_md(change.query_id)}** {_md(change.query)}: {_md(change.measure)} {change.value:.4f} of "
-    head += f"{_md(change.system)}, {change.other:.4f} of {_md(change.against)}"
+    head = f"**{md(change.query_id)}** {md(change.query)}: {md(change.measure)} {change.value:.4f} of "
+    head += f"{md(change.system)}, {change.other:.4f} of {md(change.against)}"
     rows = []
     for rank in range(max(len(change.top), len(change.other_top))):
         row = [str(rank + 1)]
         for top in (change.top, change.other_top):
             one = top[rank] if rank < len(top) else None
             grade = "" if one is None else "-" if one.grade is None else str(one.grade)
-            row += [grade, "" if one is None else f"{_md(one.document)}: {_md(one.text[:80])}"]
+            row += [grade, "" if one is None else f"{md(one.document)}: {md(one.text[:80])}"]
         rows.append(row)
-    return head + "\n\n" + _md_table(["", "grade", _md(change.system), "grade", _md(change.against)], rows)
+    return head + "\n\n" + _md_table(["", "grade", md(change.system), "grade", md(change.against)], rows)

@@ -22,7 +22,7 @@ from tests.reports import cell, many, texts
 
 NASTY = r"a_b & 50% #1 {x} $y$ ~^\ <z>|w"
 JUDGED = {f"q{n}": {"d1": 1} for n in range(12)}
-TOP, LOW = {query: ["d1"] for query in JUDGED}, {query: ["dx"] * 0 + ["dy", "d1"] for query in JUDGED}
+TOP, LOW = {query: ["d1"] for query in JUDGED}, {query: ["dy", "d1"] for query in JUDGED}
 MIXED = LOW | {"q0": ["d1"], "q1": ["d1"]}
 
 
@@ -81,11 +81,9 @@ def test_the_caption_says_which_test_and_over_how_many():
 
 def test_no_special_character_reaches_latex_as_it_is():
     table = latex(three((NASTY, "b", "c")))
-    assert (
-        r"a\_b \& 50\% \#1 \{x\} \$y\$ \textasciitilde{}\textasciicircum{}\textbackslash{} \textless{}z\textgreater{}"
-    )
     body = table[table.index(r"\midrule") :]
-    assert r"a\_b \& 50\% \#1 \{x\} \$y\$ \textasciitilde{}\textasciicircum{}\textbackslash{} \textless{}z" in body
+    assert r"a\_b \& 50\% \#1 \{x\} \$y\$ \textasciitilde{}\textasciicircum{}\textbackslash{} " in body
+    assert r"\textless{}z\textgreater{}\textbar{}w" in body
     bare = re.sub(r"\\[&%$#_{}]", "", table)
     assert not re.search(r"[#$~^<>|]", bare.replace(r"\usepackage", "")) and bare.count("{") == bare.count("}")
     assert len({len(line) for line in rows(table)}) == 1

@@ -253,9 +253,11 @@ def test_recipes_of_one_name_in_two_folders_are_searched_apart(searched, script,
 
 
 def test_names_with_marks_of_either_language_are_written_as_they_are():
-    tables = [Table("50 % of a_b", ["system", "R@2"], [["a_b | c & d", "–"]], notes=["#1 ~ 2"])]
-    assert "| a\\_b \\| c & d |   – |" in markdown(tables) and "\\#1 \\~ 2" in markdown(tables)
-    assert r"a\_b | c \& d & -- \\" in latex(tables) and r"50 \% of a\_b. \#1 \textasciitilde{} 2." in latex(tables)
+    tables = [Table("50 % of a_b", ["system", "R@2"], [["a_b | c & d <e>", "–"]], notes=["#1 ~ 2"])]
+    assert "| a\\_b \\| c & d \\<e\\> |   – |" in markdown(tables) and "\\#1 \\~ 2" in markdown(tables)
+    assert r"a\_b \textbar{} c \& d \textless{}e\textgreater{} & -- \\" in latex(
+        tables
+    ) and r"50 \% of a\_b. \#1 \textasciitilde{} 2." in latex(tables)
 
 
 def test_every_board_writes_the_same_files_again(searched, tmp_path):
