@@ -143,7 +143,7 @@ def _told(counts: Sequence[int | None]) -> str:
 
 
 def _model(result: Result, model: str | None, revision: str | None) -> tuple[str, str]:
-    """Name and revision: those given, else those of the one encoder that the manifest tells of."""
+    """Name and revision: those given, else those of the encoder that was searched with, where that is all there was."""
     known = _encoder(result)
     name, of = model or known.get("model"), revision or (known.get("revision") if model is None else None)
     if not name or name.count("/") != 1 or Path(name).exists():
@@ -155,13 +155,14 @@ def _model(result: Result, model: str | None, revision: str | None) -> tuple[str
 
 
 def _encoder(result: Result) -> Mapping[str, Any]:
-    """What the manifest says of the encoder, where there is one and no more."""
+    """What the manifest says of the encoder, where the retriever is no more than one and its index.
+
+    What feedback, fusion or reranking made of a model's vectors is no result of the model.
+    """
     if result.manifest["verb"] == "search":
-        made = result.manifest.get("made_of") or {}
-        found = [about for place, about in made.items() if place.startswith("retriever.") and place.endswith("encoder")]
-    else:
-        found = result.manifest["recipe"].get("encoders") or []
-    return found[0] if len(found) == 1 else {}
+        return (result.manifest.get("made_of") or {}).get("retriever.encoder") or {}
+    recipe = result.manifest["recipe"]
+    return recipe["encoders"][0] if "encoder" in recipe["retriever"] else {}
 
 
 def _shown(found: Sequence[Any], tasks: Sequence[Any], model: str, revision: str) -> str:

@@ -139,7 +139,7 @@ def _rebuilt(function: Callable, recipe: Mapping[str, Any]) -> Any:
 
 def _plain_name(collection: str, split: str) -> str:
     """What suites call a collection of BEIR or a year of TREC DL, also where it is ir_datasets' or another's split."""
-    year = re.search(r"trec-dl-20(\d\d)", collection)
+    year = re.search(r"msmarco-passage(?:-v2)?-trec-dl-20(\d\d)", collection)  # the track ranked whole pages too
     if year:
         return f"dl{year[1]}"
     if re.fullmatch(r"dl\d\d", split):

@@ -151,6 +151,14 @@ def test_a_year_of_trec_dl_on_a_pool_is_called_a_pool(searched, script):
     assert "not comparable with its figures" in shown and "AP(rel=2)@1000" in shown
 
 
+def test_pages_of_trec_dl_are_no_passages_of_it(searched):
+    names = ("msmarco-passage-trec-dl-2019-judged", "msmarco-passage-v2-trec-dl-2021-judged")
+    assert [one.task.name for name in names for one in read_results(searched(name, split="judged"))] == ["dl19", "dl21"]
+    pages = read_results(searched("msmarco-document-trec-dl-2019-judged", split="judged"))
+    with pytest.raises(ValueError, match="'msmarco-document-trec-dl-2019-judged' is no task of TREC DL"):
+        trec_dl(pages)
+
+
 def test_results_of_a_suite_are_read_whole_or_in_part(searched, script, tmp_path):
     searched("scifact"), searched("nfcorpus")
     recipe = {

@@ -181,9 +181,18 @@ def test_name_and_revision_are_those_of_the_one_encoder(toy, found, tmp_path, mo
 
 def test_a_cell_of_a_suite_tells_its_encoder_too(toy, found, tmp_path, monkeypatch):
     monkeypatch.setattr("eval.mteb_results.find_task", lambda name: task_of(toy))
-    recipe = {"encoders": [{"model": "toy/tiny", "revision": "abc"}]}
+    recipe = {"encoders": [{"model": "toy/tiny", "revision": "abc"}], "retriever": {"encoder": {}, "index": {}}}
     write_mteb([replace(result(toy, found), manifest=RAN | {"verb": "suite cell", "recipe": recipe})], tmp_path)
     assert (tmp_path / "results" / "toy__tiny" / "abc" / "ToyRetrieval.json").is_file()
+
+
+def test_what_was_made_of_a_models_vectors_is_no_result_of_the_model(toy, found, tmp_path):
+    about = {"model": "toy/tiny", "revision": "abc"}
+    fused = {"made_of": {"retriever": {}, "retriever.retrievers.1.encoder": about}}
+    recipe = {"encoders": [about], "retriever": {"type": "weighted_sum", "retrievers": []}}
+    for manifest in (fused, {"verb": "suite cell", "recipe": recipe}):
+        with pytest.raises(ValueError, match="does not say of which model the vectors are: give --model"):
+            write_mteb([replace(result(toy, found), manifest=RAN | manifest)], tmp_path)
 
 
 def test_an_unknown_task_is_refused_with_the_nearest(searched, script):
