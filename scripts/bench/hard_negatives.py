@@ -1,6 +1,6 @@
 """Hard negatives mined by MiniLM against random ones, NFCorpus: `python scripts/bench/hard_negatives.py [steps] [seeds]`.
 
-MiniLM in float32 (training in bfloat16 where the processor has it), InfoNCE over a positive and three negatives of each
+MiniLM in bfloat16, InfoNCE over a positive and three negatives of each
 query and all passages of the other queries, the same queries in the same order. Whole corpus searched, test queries.
 Finished runs are in runs/bench/hard_negatives.jsonl.
 """
@@ -38,7 +38,7 @@ def sources() -> dict[str, tuple[Source, str]]:
     from retrieval.datasets.beir import Beir
 
     judged = Judged(Beir("nfcorpus"), "train")
-    zero_shot = DenseRetriever(Transformer(dtype="float32"), Flat())
+    zero_shot = DenseRetriever(Transformer(dtype="bfloat16"), Flat())
     mined = Mined(judged, Beir("nfcorpus"), zero_shot, Mining(k=8, choice="random", last_rank=100, share=0.95))
     return {"random": (judged, "random"), "mined": (mined, "judged")}
 
@@ -55,9 +55,15 @@ def measured(encoder: Transformer, folder: Path) -> dict[str, float]:
 def trained(source: Source, negatives: str, steps: int, seed: int) -> dict[str, float]:
     """The same of a model trained on a source."""
     groups = Groups(source.lists(), SIZE, negatives=negatives, graded=False, seed=seed)
-    encoder = Transformer(dtype="float32")
+    encoder = Transformer(dtype="bfloat16")
     trainer = Trainer(
-        InfoNCE(0.05), steps=steps, batch_size=BATCH, learning_rate=2e-5, eval_steps=steps, precision="auto", seed=seed
+        InfoNCE(0.05),
+        steps=steps,
+        batch_size=BATCH,
+        learning_rate=2e-5,
+        eval_steps=steps,
+        precision="bfloat16",
+        seed=seed,
     )
     with tempfile.TemporaryDirectory() as folder:
         model = encoder.trainable()
@@ -75,7 +81,7 @@ def main(steps: int, seeds: int) -> None:
                 line = {"negatives": name, "steps": steps, "seed": seed, "ndcg": values}
                 with DONE.open("a") as file:
                     file.write(json.dumps(line) + "\n")
-    start = evaluation(measured(Transformer(dtype="float32"), cache_folder()))
+    start = evaluation(measured(Transformer(dtype="bfloat16"), cache_folder()))
     print(f"zero-shot {start.mean['nDCG@10']:.4f}")
     found = {}
     for name in ("random", "mined"):
@@ -92,4 +98,4 @@ def finished() -> list[dict]:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 100, int(sys.argv[2]) if len(sys.argv) > 2 else 1)
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 40, int(sys.argv[2]) if len(sys.argv) > 2 else 1)
