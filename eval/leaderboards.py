@@ -17,6 +17,7 @@ from eval.board_tables import ABSENT, Table, latex, markdown
 from eval.limit_published import FULL, SMALL
 from eval.measures import Evaluation
 from eval.results import Result, read_results, text_size
+from retrieval.datasets.beir import SELF_HITS
 from retrieval.files import whole_file
 from retrieval.protocols import Task
 from retrieval.run_file import write_run
@@ -59,7 +60,8 @@ class Board:
 def beir(results: Sequence[Result], measures: Sequence[str] = ("nDCG@10", "R@100")) -> Board:
     """A table a measure as Thakur et al. (2021) have it: a set a row, a system a column, then the averages there are.
 
-    An average is only shown where all systems have all of its sets. Raises ValueError for a set that BEIR has not.
+    An average is only shown where all systems have all of its sets. Raises ValueError for a set that BEIR has not, for
+    other queries than its own, and where queries are answers to themselves that BEIR's are not.
     """
     suite = BeirSuite()
     order = {task.name: task.split for task in suite.tasks()}
@@ -68,6 +70,11 @@ def beir(results: Sequence[Result], measures: Sequence[str] = ("nDCG@10", "R@100
         name, split = one.task.name, one.task.split
         if split != order[name] and not name.endswith(split):  # ir_datasets may have only the set's name
             raise ValueError(f"{one.folder} is of {name} {split}, and BEIR's figures are of its {order[name]} queries")
+        if name in SELF_HITS and not one.collection.excludes_self:
+            raise ValueError(
+                f"{one.folder}: queries of {name} are documents of it, which BEIR takes for no answers to themselves: "
+                f"search it as dataset: {{type: beir, name: {name}}}, or with excludes_self"
+            )
     found = [one.evaluate(measures) for one in results]
     means = _means(results, found)
     return Board("beir", [_beir_table(means, measure, list(order), suite.averages()) for measure in measures], found)
@@ -99,11 +106,11 @@ def limit(results: Sequence[Result], published: bool = False) -> Board:
 
 
 def write_board(board: Board, results: Sequence[Result], out: Path) -> list[Path]:
-    """The tables as OUT/NAME.md and .tex, OUT/results.json, and a TREC file of each run: OUT/runs/SYSTEM/TASK.trec."""
+    """The tables as OUT/NAME.md, .tex and .json, and a TREC file of each run: OUT/runs/SYSTEM/TASK.trec."""
     texts = {
         f"{board.name}.md": markdown(board.tables),
         f"{board.name}.tex": latex(board.tables),
-        "results.json": _json(results, board.evaluations),
+        f"{board.name}.json": _json(results, board.evaluations),
     }
     for file, text in texts.items():
         with whole_file(out / file) as part:

@@ -96,11 +96,16 @@ def _result(folder: Path) -> Result:
 
 
 def _manifest(folder: Path, verbs: Sequence[str]) -> dict[str, Any]:
-    """Raises FileNotFoundError where there is none, ValueError where it is of another verb or did not finish."""
+    """Raises FileNotFoundError where there is none, ValueError where it is damaged, of another verb or not finished."""
     path = folder / "manifest.json"
     if not path.is_file():
         raise FileNotFoundError(f"{folder} has no manifest.json, which says what was searched: run it again")
-    manifest = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}): run it again") from None
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("recipe"), dict):
+        raise ValueError(f"{path} holds no recipe, as one of an older version may: run it again")
     verb, status = manifest.get("verb"), manifest.get("status")
     if verb not in verbs:
         raise ValueError(f"{path} is of the verb {verb!r}, and what is read here is of {' or '.join(verbs)}")
@@ -113,7 +118,7 @@ def _searched(recipe: Mapping[str, Any]) -> Task:
     def one(dataset: Dataset, split: str, k: int) -> Task:
         return Task("", dataset, split, k=k)
 
-    return _rebuilt(one, {key: recipe[key] for key in ("dataset", "split", "k")})
+    return _rebuilt(one, {key: recipe[key] for key in ("dataset", "split", "k") if key in recipe})
 
 
 def _of_suite(folder: Path) -> Task:

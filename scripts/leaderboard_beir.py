@@ -2,7 +2,7 @@
 
 A SOURCE is a folder of results of retrieval.search or retrieval.suite, or a recipe of retrieval.search, which is
 searched first, into DIR/searched. NAME names the system; left out, it is the name of the run, or that of the suite.
-Writes DIR/beir.md, beir.tex, results.json and DIR/runs/SYSTEM/TASK.trec. An average is shown where every system has all
+Writes DIR/beir.md, beir.tex, beir.json and DIR/runs/SYSTEM/TASK.trec. An average is shown where every system has all
 of its sets.
 """
 

@@ -2,7 +2,7 @@
 
 A SOURCE is a folder of results of retrieval.search or retrieval.suite, or a recipe of retrieval.search, which is
 searched first, into DIR/searched. NAME names the system; left out, it is the name of the run, or that of the suite.
-Writes DIR/trec_dl.md, trec_dl.tex, results.json and the run files of a submission, DIR/runs/SYSTEM/TASK.trec. A pool of
+Writes DIR/trec_dl.md, trec_dl.tex, trec_dl.json and the run files of a submission, DIR/runs/SYSTEM/TASK.trec. A pool of
 judged passages is named so in its title.
 """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import runpy
 import sys
 from dataclasses import replace
@@ -87,7 +88,7 @@ def test_the_table_of_limit_has_recall_in_percent_and_the_published_rows_where_a
     assert (tmp_path / "board" / "limit.md").read_text() in published
     tex = (tmp_path / "board" / "limit.tex").read_text()
     assert r"BM25 & LIMIT-rebuilt & ours & 50.0 & 50.0 & 50.0 \\" in tex and r"\toprule" in tex
-    (row,) = json.loads((tmp_path / "board" / "results.json").read_text())
+    (row,) = json.loads((tmp_path / "board" / "limit.json").read_text())
     assert row["mean"] == {"R@2": 0.5, "R@10": 0.5, "R@100": 0.5} and row["system"] == "BM25"
 
 
@@ -104,7 +105,7 @@ def test_limit_small_of_bm25_has_the_published_recall(data, script, monkeypatch,
         ["BM25", "LIMIT-small", "ours", "97.8", "100.0", "100.0", "100.0"],
         ["BM25", "LIMIT-small", "Weller et al. 2025", "97.8", "100.0", "100.0", "–"],
     ]
-    (row,) = json.loads((tmp_path / "board" / "results.json").read_text())
+    (row,) = json.loads((tmp_path / "board" / "limit.json").read_text())
     assert row["mean"]["R@2"] == 0.978 and row["counts"]["judged queries"] == 1000
 
 
@@ -217,6 +218,36 @@ def test_a_search_that_did_not_finish_and_one_without_a_manifest_are_refused(sea
     path.unlink()
     with pytest.raises(FileNotFoundError, match="has no manifest.json, which says what was searched"):
         read_results(path.parent)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("{", "manifest.json is damaged .*: run it again"),
+        ("[1]", "manifest.json holds no recipe, as one of an older version may: run it again"),
+        ('{"verb": "search", "status": "finished"}', "manifest.json holds no recipe"),
+        ('{"verb": "search", "status": "finished", "recipe": {"split": "test"}}', "dataset: missing"),
+    ],
+)
+def test_a_damaged_manifest_and_one_of_an_older_version_are_refused(searched, script, text, says):
+    folder = searched("limit-rebuilt")
+    (Path(folder) / "manifest.json").write_text(text)
+    assert re.search(says, refused(script, "limit", folder, "--out", "board"))
+
+
+def test_queries_that_answer_themselves_are_refused_where_beir_has_them_not(searched, script):
+    message = refused(script, "beir", searched("arguana"), "--out", "board")
+    assert "search it as dataset: {type: beir, name: arguana}, or with excludes_self" in message
+    dataset = {"type": "folder", "path": "arguana", "excludes_self": True}
+    assert "| arguana |" in script("beir", searched("arguana", out="runs/again", dataset=dataset), "--out", "board")
+
+
+def test_two_boards_in_one_folder_keep_all_their_files(searched, script, tmp_path):
+    script("beir", searched("scifact"), "--out", "board")
+    before = (tmp_path / "board" / "beir.json").read_bytes()
+    script("limit", searched("limit-rebuilt"), "--out", "board")
+    assert (tmp_path / "board" / "beir.json").read_bytes() == before
+    assert {path.name for path in (tmp_path / "board").glob("*.json")} == {"beir.json", "limit.json"}
 
 
 def test_documents_that_have_changed_since_are_refused(searched, tmp_path):
