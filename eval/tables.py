@@ -70,8 +70,8 @@ def legend(found: Sequence[Difference]) -> str:
     """What the columns of the differences mean."""
     return (
         f"interval: Student's, of this difference alone; p: two-sided, bold below {ALPHA:g}; d_z: mean in standard "
-        f"deviations; resolves: the least difference that a t-test over {found[0].test.n} queries varying like these "
-        f"finds {POWER:.0%} of the time; W/T/L: queries won, tied, lost"
+        f"deviations; resolves: the least difference that a t-test of it alone, over {found[0].test.n} queries varying "
+        f"like these, finds {POWER:.0%} of the time; W/T/L: queries won, tied, lost"
     )
 
 
