@@ -6,7 +6,7 @@ of the seed and the number of queries: a comparison has the same figures whateve
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,7 @@ __all__ = ["EXACT", "RESAMPLES", "Bootstrap", "bootstrap", "randomisation"]
 
 RESAMPLES = 10_000
 EXACT = 16  # queries that differ, up to which every pattern of signs is counted: 65,536 of them
-_AT_ONCE = 1 << 22  # cells of an array of resamples by queries
+_AT_ONCE = 1 << 22  # cells of an array of resamples by queries, or by comparisons
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +53,7 @@ def bootstrap(between: np.ndarray, resamples: int = RESAMPLES, seed: int = 0, co
     found = settled.mean(axis=0)
     centred, t = settled - found, _t(found, np.mean(settled**2, axis=0))
     means, beyond = [], np.zeros(len(found), np.int64)
-    for weights in _samples(len(settled), resamples, seed):
+    for weights in _samples(len(settled), _sizes(max(settled.shape), resamples), seed):
         means.append(weights @ centred)
         beyond += np.count_nonzero(_t(means[-1], weights @ centred**2) >= t, axis=0)
     tail = 50 * (1 - confidence)
@@ -98,15 +98,15 @@ def _sampled_flips(settled: np.ndarray, resamples: int, seed: int) -> np.ndarray
     return (count + 1) / (resamples + 1)
 
 
-def _samples(queries: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
+def _samples(queries: int, sizes: Iterable[int], seed: int) -> Iterator[np.ndarray]:
     """float64 [some resamples, queries], the weight of each query: how often it was drawn, by the number of draws."""
     rng = np.random.default_rng(seed)
-    for size in _sizes(queries, resamples):
+    for size in sizes:
         drawn = rng.integers(0, queries, (size, queries)) + queries * np.arange(size)[:, None]
         yield np.bincount(drawn.ravel(), minlength=size * queries).reshape(size, queries) / queries
 
 
-def _sizes(queries: int, resamples: int) -> Iterator[int]:
-    step = max(1, _AT_ONCE // max(1, queries))
+def _sizes(width: int, resamples: int) -> Iterator[int]:
+    step = max(1, _AT_ONCE // max(1, width))
     for start in range(0, resamples, step):
         yield min(step, resamples - start)

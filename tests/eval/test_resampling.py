@@ -65,6 +65,17 @@ def test_a_comparison_has_the_same_figures_whatever_stands_beside_it():
     np.testing.assert_allclose(beside.intervals[1], alone.intervals[0], rtol=1e-12)
 
 
+def test_many_comparisons_are_resampled_in_pieces_that_change_nothing(monkeypatch):
+    many = np.random.default_rng(2).normal(0.05, 0.3, (20, 50))
+    whole = bootstrap(many, 500)
+    monkeypatch.setattr("eval.resampling._AT_ONCE", 50 * 7)
+    held, means = [], np.concatenate
+    monkeypatch.setattr(np, "concatenate", lambda pieces: held.extend(map(len, pieces)) or means(pieces))
+    pieces = bootstrap(many, 500)
+    assert max(held) == 7 and pieces.p.tolist() == whole.p.tolist()
+    np.testing.assert_allclose(pieces.intervals, whole.intervals, rtol=1e-12)
+
+
 def test_the_seed_decides():
     gaps = column(drawn(60))
     assert randomisation(gaps, 500, 1)[0] == randomisation(gaps, 500, 1)[0] != randomisation(gaps, 500, 2)[0]
