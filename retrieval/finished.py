@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,9 @@ from typing import Any
 from retrieval.config import Recipe, load
 from retrieval.run_file import find_run
 from retrieval.verbs import verb
-from retrieval.yaml_lines import dump
+from retrieval.yaml_lines import Place, dump
 
-__all__ = ["Finished", "given_options", "read_finished", "recipe_of"]
+__all__ = ["Finished", "given_options", "leaves", "read_finished", "recipe_of"]
 
 NAME = "manifest.json"
 NEEDED = ("status", "verb", "recipe", "results")
@@ -31,18 +31,19 @@ class Finished:
 
     def recipe(self) -> Recipe:
         """The recipe, checked as of now. Raises ConfigError where it is none any more."""
-        return recipe_of(self.manifest["verb"], self.manifest["recipe"])
+        return recipe_of(verb(self.manifest["verb"]), self.manifest["recipe"])
 
     def split(self) -> str:
         """The split that was measured on."""
         recipe = self.manifest["recipe"]
-        return recipe["test"] if self.manifest["verb"] == "train" else recipe["split"]
+        return recipe["test"] if "test" in recipe else recipe["split"]  # with both, split is what was learnt from
 
     def systems(self) -> dict[str, Mapping[str, Any]]:
-        """The figures of each system, in the order of the results."""
+        """The figures of each system that has a run, in the order of the results."""
         results = self.manifest["results"]
         named = results.items() if isinstance(results, Mapping) else ()
-        return {name: one for name, one in named if isinstance(one, Mapping) and "mean" in one}
+        found = {name: one for name, one in named if isinstance(one, Mapping) and "mean" in one}
+        return {name: one for name, one in found.items() if not one.get("optimistic")}  # retrieval.tune's bound
 
     def made_of(self, place: str) -> Mapping[str, Any]:
         """What a part of the recipe said of its origin; empty where the manifest does not tell."""
@@ -61,7 +62,7 @@ class Finished:
         lacking = [name for name, files in found.items() if not files]
         if lacking or not found:
             what = f"no run file of {lacking[0]!r}" if lacking else "no figures of a run"
-            verbs = "search, train, curve, evaluate, compare or report"
+            verbs = "search, train, tune, curve, evaluate, compare or report"
             raise ValueError(f"{self.folder} holds {what} ({self.manifest['verb']}): pack takes results of {verbs}")
         return found
 
@@ -80,12 +81,22 @@ def read_finished(folder: Path) -> list[Finished]:
     return [_read(point) for point in points]
 
 
-def recipe_of(name: str, recipe: Mapping[str, Any]) -> Recipe:
-    """A resolved recipe, checked against its verb. Raises ConfigError with what does not fit."""
+def recipe_of(function: Callable, recipe: Mapping[str, Any]) -> Recipe:
+    """A resolved recipe, checked against the function it calls. Raises ConfigError with what does not fit."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "recipe.yaml"
         path.write_text(dump({key: value for key, value in recipe.items() if key != "out"}), encoding="utf-8")
-        return load(verb(name), path)[0]
+        return load(function, path)[0]
+
+
+def leaves(value: Any, place: Place = ()) -> Iterator[tuple[Place, Any]]:
+    """Every plain value of a recipe with its place."""
+    inner = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else None
+    if inner is None:
+        yield place, value
+        return
+    for key, one in inner:
+        yield from leaves(one, (*place, key))
 
 
 def given_options(arguments: Sequence[str], known: Mapping[str, str], usage: str) -> tuple[list[str], dict[str, str]]:

@@ -15,13 +15,14 @@ from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from retrieval import protocols
 from retrieval.bundle import write_bundle
 from retrieval.cli import errors_in_a_line
 from retrieval.collection import Collection
 from retrieval.config import Recipe
-from retrieval.finished import Finished, given_options, read_finished
+from retrieval.finished import Finished, given_options, leaves, read_finished
 from retrieval.known import digest_of_qrels
 from retrieval.locate import data_folder
 from retrieval.qrels_file import write_qrels
@@ -65,7 +66,7 @@ def pack(
     files: dict[str, Path | bytes] = {}
     with tempfile.TemporaryDirectory() as scratch:
         for n, one in enumerate(every, 1):
-            base = f"results/{n}-{one.folder.name}"
+            base = f"results/{n}-{_safe(one.folder.name)}"
             own = _Packing(one, base, Path(scratch) / str(n))
             results.append(own.packed(qrels, texts, generations))
             files |= own.files
@@ -105,7 +106,7 @@ class _Packing:
         if path not in names:
             inside = path.is_relative_to(self.result.folder)
             where = path.relative_to(self.result.folder).as_posix() if inside else f"inputs/{len(names)}-{path.name}"
-            names[path] = f"{self.base}/{where}"
+            names[path] = f"{self.base}/{_safe(where)}"
             self.files[names[path]] = path
         return names[path]
 
@@ -133,6 +134,9 @@ class _Packing:
         return about
 
     def _collection(self, collection: Collection) -> dict[str, Any]:
+        if collection.judged is not None:
+            raise ValueError(f"{self.result.folder}: the judgements of {collection.name} are not those in its folder, "
+                             "so that what texts=true packs would not give its figures: pack without")  # fmt: skip
         found = [path for name in ("corpus", "queries") for path in sorted(collection.folder.glob(f"{name}.jsonl*"))]
         for path in found:
             self.files[f"{self.base}/collection/{path.name}"] = path.resolve()
@@ -187,7 +191,7 @@ class _Packing:
 def _inputs(result: Finished) -> Iterator[tuple[Place, Path]]:
     """The files that a recipe names by their path, and where; those of a collection are not among them."""
     data = data_folder()
-    for place, value in _leaves({key: one for key, one in result.manifest["recipe"].items() if key != "out"}):
+    for place, value in leaves({key: one for key, one in result.manifest["recipe"].items() if key != "out"}):
         path = Path(value) if isinstance(value, str) and value and len(value) < 1000 else None
         if path is None or not path.is_file():
             continue
@@ -195,13 +199,9 @@ def _inputs(result: Finished) -> Iterator[tuple[Place, Path]]:
             yield place, path
 
 
-def _leaves(value: Any, place: Place = ()) -> Iterator[tuple[Place, Any]]:
-    inner = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else None
-    if inner is None:
-        yield place, value
-        return
-    for key, one in inner:
-        yield from _leaves(one, (*place, key))
+def _safe(name: str) -> str:
+    """A name as no reader of bundles refuses it: a colon or a backslash may lead out of a folder."""
+    return quote(name, safe="/=,+ ")
 
 
 def _of(part: Recipe, answers: Mapping[str, str], folder: Path) -> str:

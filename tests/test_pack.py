@@ -5,33 +5,24 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import stat
 import zipfile
 
 import pytest
 
 from retrieval import pack as packing
 from retrieval import replay as replaying
-from retrieval.bundle import read_bundle, write_bundle
-from retrieval.cli import run
 from retrieval.collection import write_collection
+from retrieval.datasets.folder import Folder
 from retrieval.doctor import doctor
 from retrieval.evaluate import evaluate
+from retrieval.judgements import Judgement, Judgements, write_judgements
 from retrieval.pack import pack
 from retrieval.replay import replay
-from retrieval.search import search
 from retrieval.store import USED, GenerationStore, read_keys
+from retrieval.tune import tune
 from retrieval.types import Generation
+from tests.bundles import BM25, DOCUMENTS, JUDGED, QUERIES, details, made, names, packed, packed_again, statuses
 
-DOCUMENTS = [
-    ("a", "", "otter harbour"),
-    ("b", "", "comet library otter"),
-    ("c c", "", "violin kitchen"),
-    ("d", "", "teapot"),
-]
-QUERIES = {"q": "otter", "r": "library", "s": "nowhere"}
-JUDGED = {"test": {"q": {"a": 2, "b": 1}, "r": {"b": 1}, "s": {"c c": 1}}}
-BM25 = "dataset: {type: folder, path: toy}\nretriever: bm25\nmeasures: [nDCG@10, R@1]\n"
 WRITTEN = """dataset: {type: folder, path: toy}
 retriever:
   type: rewrite
@@ -60,50 +51,6 @@ def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_collection(tmp_path / "toy", DOCUMENTS, QUERIES, JUDGED)
     return tmp_path
-
-
-def made(folder, recipe=BM25, verb=search, *overrides):
-    """Run a recipe; the folder of its results."""
-    (folder / "recipe.yaml").write_text(recipe)
-    run(verb, ["recipe.yaml", "out=found", *overrides])
-    return folder / "found"
-
-
-def packed(folder, recipe=BM25, **options):
-    pack([made(folder, recipe)], folder / "b.zip", **options)
-    return folder / "b.zip"
-
-
-def statuses(checks):
-    return {one.what: one.status for one in checks}
-
-
-def details(checks, status):
-    return " ".join(one.detail for one in checks if one.status == status)
-
-
-def names(bundle):
-    with zipfile.ZipFile(bundle) as file:
-        return sorted(file.namelist())
-
-
-def changed(bundle, name, change):
-    """The bundle with another content of one file, and the digests as they were."""
-    with zipfile.ZipFile(bundle) as file:
-        held = {one: file.read(one) for one in file.namelist()}
-    held[name] = change(held[name])
-    with zipfile.ZipFile(bundle, "w") as file:
-        for one, content in held.items():
-            file.writestr(one, content)
-
-
-def packed_again(bundle, name, change):
-    """The bundle with another content of one file, and a digest that is right."""
-    with zipfile.ZipFile(bundle) as file:
-        held = {one: file.read(one) for one in file.namelist()}
-    about = json.loads(held.pop("bundle.json"))
-    held[name] = change(held[name])
-    write_bundle(bundle, about["results"], held, about["toolkit"])
 
 
 def test_a_bundle_verifies_to_the_digit_and_has_the_same_bytes_each_time(here):
@@ -144,93 +91,6 @@ def test_a_run_that_was_changed_differs_from_its_figures(here):
     checks = replay(bundle)
     assert statuses(checks)["run.trec is the run of bm25"] == "differs"
     assert "1 of 3 queries, 1 in documents or order" in details(checks, "differs")
-
-
-def test_a_changed_bundle_is_refused_with_the_file(here):
-    bundle = packed(here)
-    changed(bundle, "results/1-found/run.trec", lambda text: text + b"\n")
-    with pytest.raises(ValueError, match=r"b.zip: results/1-found/run.trec is not what was packed"):
-        replay(bundle)
-
-
-@pytest.mark.parametrize(
-    "name", ["../evil", "/evil", "a/../../evil", "a\\evil", "c:evil", "./evil", "a//evil", "manifest.json/"]
-)
-def test_names_that_lead_out_of_the_folder_are_refused_and_nothing_is_written(here, name):
-    bundle = packed(here)
-    with zipfile.ZipFile(bundle, "a") as file:
-        file.writestr(name, b"x")
-    with pytest.raises(ValueError, match="do not trust where it is from"):
-        read_bundle(bundle, here / "inside" / "deep")
-    assert not (here / "inside").exists() and not list(here.rglob("evil*"))
-
-
-def test_links_and_repeated_names_are_refused(here):
-    bundle = packed(here)
-    link = zipfile.ZipInfo("results/link")
-    link.external_attr = (stat.S_IFLNK | 0o777) << 16
-    shutil.copy(bundle, here / "linked.zip")
-    with zipfile.ZipFile(here / "linked.zip", "a") as file:
-        file.writestr(link, b"/etc/passwd")
-    with pytest.warns(UserWarning, match="Duplicate name"), zipfile.ZipFile(bundle, "a") as file:
-        file.writestr("bundle.json", b"{}")
-    for one in (bundle, here / "linked.zip"):
-        with pytest.raises(ValueError, match="which no bundle does"):
-            replay(one)
-
-
-def test_files_that_the_bundle_does_not_name_or_lacks_are_refused(here):
-    bundle = packed(here)
-    shutil.copy(bundle, here / "more.zip")
-    with zipfile.ZipFile(here / "more.zip", "a") as file:
-        file.writestr("extra.txt", b"x")
-    with pytest.raises(ValueError, match="holds, without a digest, extra.txt"):
-        replay(here / "more.zip")
-    with zipfile.ZipFile(bundle) as held, zipfile.ZipFile(here / "less.zip", "w") as file:
-        for name in held.namelist():
-            if not name.endswith(".trec"):
-                file.writestr(name, held.read(name))
-    with pytest.raises(ValueError, match="lacks results/1-found/run.trec"):
-        replay(here / "less.zip")
-
-
-@pytest.mark.parametrize(
-    ("key", "value", "said"),
-    [
-        ("folder", "../../elsewhere", "names '../../elsewhere/manifest.json', which is not in it"),
-        ("runs", {"bm25": ["../../run.trec"]}, "names '../../run.trec', which is not in it"),
-        ("runs", {"bm25": []}, "has a result without name, verb or run"),
-        ("qrels", {"file": "/etc/passwd"}, "names '/etc/passwd', which is not in it"),
-        ("inputs", [{"file": "/etc/passwd"}], "names '/etc/passwd', which is not in it"),
-        ("collection", {"folder": "/data"}, "names '/data/queries.jsonl', which is not in it"),
-        ("generators", 3, "no bundle of retrieval.pack"),
-    ],
-)
-def test_a_bundle_that_names_files_outside_itself_is_refused(here, key, value, said):
-    bundle = packed(here)
-
-    def led(text):
-        about = json.loads(text)
-        about["results"][0][key] = value
-        return json.dumps(about).encode()
-
-    changed(bundle, "bundle.json", led)
-    with pytest.raises(ValueError, match=said):
-        replay(bundle)
-
-
-def test_what_is_no_bundle_or_a_newer_one_is_refused(here):
-    (here / "text.zip").write_text("no zip")
-    with pytest.raises(ValueError, match="no zip file, or damaged"):
-        replay(here / "text.zip")
-    with zipfile.ZipFile(here / "other.zip", "w") as file:
-        file.writestr("a.txt", b"x")
-    with pytest.raises(ValueError, match="no bundle of retrieval.pack"):
-        replay(here / "other.zip")
-    bundle = packed(here)
-    changed(bundle, "bundle.json", lambda text: text.replace(b'"bundle": 1', b'"bundle": 2'))
-    with pytest.raises(ValueError, match="a bundle of version 2, and 1 is read here"):
-        replay(bundle)
 
 
 def test_folders_without_finished_results_are_refused(here):
@@ -286,6 +146,42 @@ def test_other_judgements_are_told_when_packing_and_when_replaying(here):
     assert "other judgements here" in details(replay(bundle), "not verified")
     with pytest.raises(ValueError, match=r"was measured on other judgements than .*test.tsv holds now"):
         pack([here / "found"], bundle)
+
+
+def test_choices_are_packed_with_the_judgements_that_they_are_tested_on(here):
+    judged = {"test": JUDGED["test"], "dev": {"t": {"d": 1}, "u": {"a": 1}}}
+    write_collection(here / "more", DOCUMENTS, QUERIES | {"t": "teapot", "u": "harbour"}, judged)
+    recipe = (
+        "dataset: {type: folder, path: more}\nretriever: bm25\nchoices: {k1: [0.9, 2.0]}\nsplit: dev\nbound: true\n"
+    )
+    results = pack([made(here, recipe, tune)], here / "b.zip")
+    assert results[0]["qrels"]["split"] == "test" and [*results[0]["runs"]] == ["defaults", "tuned"]
+    checks = statuses(replay(here / "b.zip"))
+    assert {"defaults: mean", "tuned: mean", "tuned: paired t-test"} <= {*checks} and {*checks.values()} == {"same"}
+
+
+def test_names_with_colons_are_packed_as_a_bundle_may_have_them(here):
+    made(here)
+    (here / "found").rename(here / "searched")
+    (here / "searched" / "run.trec").rename(here / "searched" / "BM25:k1.trec")
+    recipe = 'dataset: {type: folder, path: toy}\nruns: {one: "searched/BM25:k1.trec"}\n'
+    (results,) = pack([made(here, recipe, evaluate)], here / "b.zip")
+    assert results["runs"]["one"] == ["results/1-found/inputs/1-BM25%3Ak1.trec"]
+    assert {*statuses(replay(here / "b.zip")).values()} == {"same"}
+
+
+def test_texts_do_not_go_with_judgements_that_are_not_in_their_folder(here):
+    collection = Folder("toy").open()
+    about = {"corpus": collection.corpus.fingerprint, "split": "test"}
+    write_judgements(Judgements("M", about, [Judgement("q", "a", 3, "3")]), here / "j.jsonl")
+    recipe = BM25.replace("{type", "{type: model_judged, judgements: j.jsonl, dataset: {type", 1).replace(
+        "toy}", "toy}}"
+    )
+    folder = made(here, recipe)
+    pack([folder], here / "b.zip")
+    assert {*statuses(replay(here / "b.zip", rerun=True)).values()} == {"same"}
+    with pytest.raises(ValueError, match="the judgements of toy, judged by M are not those in its folder"):
+        pack([folder], here / "b.zip", texts=True)
 
 
 def test_every_point_of_a_grid_is_packed(here):
