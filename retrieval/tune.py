@@ -17,6 +17,7 @@ from eval.report import figures, print_report
 from retrieval.cli import run
 from retrieval.collection import Collection
 from retrieval.config import VariantsOf
+from retrieval.files import digest
 from retrieval.locate import cache_folder
 from retrieval.looks import choose_on, look, told
 from retrieval.order import PAD
@@ -48,8 +49,8 @@ def tune(
 
     `choices` maps dotted keys of the retriever's block to lists of values, of which every combination is tried, or
     names whole retrievers. With a `split` one is chosen there, and measured on `test` once. With `folds` the queries of
-    `test` are parted: for those of each fold one is chosen on all others, and each query scores what the choice made
-    without it gives. The retriever as written is the row `defaults`.
+    `test` are parted, equal ones together: for those of each fold one is chosen on all others, and each query scores
+    what the choice made without it gives. The retriever as written is the row `defaults`.
 
     `bound` also tells what the choice that is best on `test` itself scores, which no choice made beforehand can
     promise; with a `split` it looks at the test set with every choice. OUT holds the runs, defaults.* and tuned.*, and
@@ -86,7 +87,7 @@ class _Trial:
         queries = self.collection.queries(split)
         with remembering(queries):
             every = tqdm(self.choices.items(), f"choices on {split}", leave=False)
-            return {name: self._kept(one, queries, split, n) for n, (name, one) in enumerate(every)}
+            return {name: self._kept(one, queries, split, name) for name, one in every}
 
     def run(self, retriever: Retriever, queries: Queries) -> Run:
         """What one retriever finds."""
@@ -98,8 +99,9 @@ class _Trial:
         qrels = self.collection.qrels(split)
         return np.stack([evaluate(one, qrels, [self.measure]).values[self.measure] for one in runs.values()])
 
-    def _kept(self, retriever: Retriever, queries: Queries, split: str, n: int) -> Run:
-        path = self.out / "choices" / split / f"{n:03}.parquet" if self.out else None
+    def _kept(self, retriever: Retriever, queries: Queries, split: str, name: str) -> Run:
+        key = digest([name, self.k, self.collection.corpus.fingerprint, [*queries.ids], [*queries.texts]])
+        path = self.out / "choices" / split / f"{key}.parquet" if self.out else None
         if path and path.is_file():
             retriever.open(self.collection.corpus, cache_folder())  # the manifest asks what it is made of
             return read_run(path, queries.ids, self.collection.corpus.ids)
@@ -138,7 +140,7 @@ def _across(trial: _Trial, split: str, test: str, bound: bool) -> _Made:
 def _within(trial: _Trial, test: str, folds: int, seed: int) -> _Made:
     """Chosen for the queries of each fold on those of the others."""
     ids = trial.collection.qrels(test).query_ids
-    fold = folds_of(ids, folds, seed)
+    fold = _folds(trial.collection.queries(test), ids, folds, seed)
     runs = trial.runs(test)
     values = trial.values(runs, test)
     made, names = nested(values, fold), list(runs)
@@ -151,8 +153,23 @@ def _within(trial: _Trial, test: str, folds: int, seed: int) -> _Made:
     return _Made(chosen, _means(runs, values), tuned, runs, notes)
 
 
+def _folds(queries: Queries, ids: Sequence[str], folds: int, seed: int) -> np.ndarray:
+    """int [ids], the fold of each query; those of the same words are in one, so that none has a say in its like."""
+    words = dict(zip(queries.ids, map(_words, queries.texts), strict=True))
+    first: dict[str, str] = {}
+    for query in ids:
+        first.setdefault(words[query], query)
+    fold = dict(zip(first, folds_of(list(first.values()), folds, seed).tolist(), strict=True))
+    return np.array([fold[words[query]] for query in ids])
+
+
+def _words(text: str) -> str:
+    """A text, the same whatever its capitals and blanks."""
+    return " ".join(text.casefold().split())
+
+
 def _own(collection: Collection, split: str, test: str) -> np.ndarray:
-    """bool [queries of the split], those whose text the test split does not ask. Raises ValueError for test queries."""
+    """bool [queries of the split], those whose words test does not ask. Raises ValueError for queries of test."""
     fix = "choose on another split, or give folds to choose by nested cross-validation"
     if split in ("test", test):
         raise ValueError(f"split {split} is what systems are tested on: {fix}")
@@ -160,8 +177,8 @@ def _own(collection: Collection, split: str, test: str) -> np.ndarray:
     both = set(queries.ids) & set(tested.ids)
     if both:
         raise ValueError(f"{len(both)} queries of {split} are queries of {test}, such as {min(both)!r}: {fix}")
-    texts, asked = dict(zip(queries.ids, queries.texts, strict=True)), set(tested.texts)
-    own = np.array([texts[query] not in asked for query in collection.qrels(split).query_ids])
+    words, asked = dict(zip(queries.ids, map(_words, queries.texts), strict=True)), {*map(_words, tested.texts)}
+    own = np.array([words[query] not in asked for query in collection.qrels(split).query_ids])
     if not own.any():
         raise ValueError(f"all {len(own)} queries of {split} are asked in {test} too: {fix}")
     return own

@@ -13,7 +13,7 @@ from retrieval.collection import write_collection
 from retrieval.datasets.folder import Folder
 from retrieval.looks import ledger, look
 from retrieval.run_file import read_run
-from retrieval.tune import tune
+from retrieval.tune import _folds, tune
 from tests.tables import Table
 
 DEV, TEST = [f"d{n}" for n in range(6)], [f"t{n}" for n in range(6)]
@@ -22,7 +22,7 @@ GOOD, BAD = {"right": 2.0, "wrong": 1.0}, {"wrong": 2.0, "right": 1.0}
 
 @pytest.fixture
 def dataset(tmp_path):
-    queries = {name: f"query {name}" for name in DEV + TEST} | {"again": "query t0"}
+    queries = {name: f"query {name}" for name in DEV + TEST} | {"again": "Query  t0"}
     qrels = {
         "dev": {name: {"right": 1} for name in DEV},
         "test": {name: {"right": 1} for name in TEST},
@@ -86,6 +86,29 @@ def test_the_tuned_run_is_that_of_the_figures_and_killed_it_goes_on(dataset, tmp
     again = {"short": table([]), "long": table([])}  # asked, they would find other documents
     assert tune(dataset, table([]), again, folds=2, measures=["RR"], out=tmp_path)["tuned"] == found["tuned"]
     assert not asked(again["short"]) and again["short"].opened
+
+
+def test_runs_that_were_kept_are_of_these_choices_and_this_collection_alone(dataset, tmp_path):
+    tune(dataset, table([]), {"a": table([]), "b": table([])}, folds=2, measures=["RR"], out=tmp_path / "out")
+    others = {"c": table(TEST), "b": table([])}
+    assert tune(dataset, table([]), others, folds=2, measures=["RR"], out=tmp_path / "out")["chosen"] == ["c", "c"]
+    assert asked(others["c"]) and not asked(others["b"])
+    with open(tmp_path / "c" / "queries.jsonl") as file:
+        text = file.read().replace("query t0", "query zero")
+    (tmp_path / "c" / "queries.jsonl").write_text(text)
+    again = {"a": table([]), "b": table(TEST)}
+    changed = tune(Folder(str(tmp_path / "c")), table([]), again, folds=2, measures=["RR"], out=tmp_path / "out")
+    assert changed["chosen"] == ["b", "b"] and asked(again["a"])
+
+
+def test_queries_of_the_same_words_are_in_one_fold(tmp_path):
+    queries = {f"q{n}": f"Query  {n % 5}" if n < 5 else f"query {n % 5}" for n in range(10)}
+    write_collection(
+        tmp_path / "c", [("right", "", "x"), ("wrong", "", "y")], queries, {"test": {q: {"right": 1} for q in queries}}
+    )
+    for seed in range(20):
+        fold = _folds(Folder(str(tmp_path / "c")).open().queries("test"), list(queries), 5, seed)
+        assert all(fold[n] == fold[n + 5] for n in range(5)) and len({*fold.tolist()}) == 5
 
 
 def test_a_query_that_the_test_split_asks_in_the_same_words_has_no_say(dataset, capsys):
