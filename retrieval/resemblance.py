@@ -43,7 +43,11 @@ def _shared(patient: Patient, train: str, test: str, threshold: float) -> Iterat
     corpus, qrels = patient.collection.corpus, patient.qrels[test]
     judged = np.unique(corpus.ids.rows(qrels.doc_ids))
     trained, asked = _queries(patient, train), _queries(patient, test)
-    lists = lists_of(corpus, trained, patient.qrels[train])
+    try:
+        lists = lists_of(corpus, trained, patient.qrels[train])
+    except ValueError as error:
+        yield Finding("error", f"{train} cannot be trained on: {error}", f"and is not compared with {test}")
+        return
     found = contamination(lists, asked, corpus.texts(judged[judged >= 0]), threshold)
     same, near = _pairs(trained, asked, threshold)
     if found["test queries trained on"]:

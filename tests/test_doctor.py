@@ -134,6 +134,13 @@ def test_judged_queries_without_text_or_record_are_told(tmp_path):
     assert finding(found, "queries have no text") == ("warning", 1, ["r"])
 
 
+def test_a_split_that_cannot_be_trained_on_is_told_with_all_else(tmp_path):
+    judged = JUDGED | {"train": {"gone": {"a": 1}}}
+    found = look(collection(tmp_path / "x", judged=judged))
+    assert finding(found, "train cannot be trained on: none of 0 training queries")[0] == "error"
+    assert finding(found, "train: judged queries are not in queries.jsonl")[1] == 1
+
+
 def test_queries_without_relevant_documents_and_odd_grades_are_told(tmp_path):
     found = look(collection(tmp_path / "x", judged={"test": {"q": {"a": 0, "b": -2}, "r": {"b": 5}}}))
     assert finding(found, "queries have no relevant document") == ("warning", 1, ["q"])
