@@ -102,6 +102,9 @@ def main() -> None:
     asked = parser.parse_args()
     os.environ["HF_HUB_OFFLINE"] = "1"
     jobs = [job_of(path) for path in sorted(Path("configs").rglob("*.yaml"))]
+    for pattern in asked.only:
+        if not any(fnmatch(job.name, pattern) for job in jobs):
+            parser.error(f"--only {pattern}: no recipe below configs/ is so named")
     folder = Path("runs", "reproduce", datetime.now(UTC).strftime("%Y%m%dT%H%M%S"))
     try:
         run_all([job for job in jobs if job.recipes], asked.only, asked.minutes, folder)
@@ -155,6 +158,8 @@ def lacking(recipes: Iterable[Recipe]) -> str:
                 part.build({}).open()
         except (FileNotFoundError, ImportError) as error:
             return brief(str(error))
+        except ValueError:  # nothing is lacking: its run fails, and says so
+            return ""
     return ""
 
 

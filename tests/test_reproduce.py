@@ -90,6 +90,29 @@ def test_no_time_is_a_reason_and_no_failure(here, monkeypatch):
     )
 
 
+def test_a_recipe_that_is_not_there_is_told_and_the_report_stays(here, monkeypatch, capsys):
+    Path("REPRODUCTIONS.md").write_text("of before")
+    monkeypatch.setattr(sys, "argv", ["reproduce", "--only", "bm25/right", "bm25/rihgt"])
+    with pytest.raises(SystemExit, match="2"):
+        reproduce.main()
+    assert "--only bm25/rihgt: no recipe below configs/ is so named" in capsys.readouterr().err
+    assert Path("REPRODUCTIONS.md").read_text() == "of before"
+
+
+def test_data_that_are_damaged_are_a_failure_of_their_recipe_and_stop_no_other(here, monkeypatch):
+    (here / "toy" / "judged.jsonl").write_text("q Q0 a 1\n")
+    judged = TOY.replace("{type", "{type: model_judged, judgements: toy/judged.jsonl, dataset: {type").replace(
+        "}", "}}"
+    )
+    (here / "configs" / "bm25" / "damaged.yaml").write_text(f"# nDCG@10 0.5000.\n{judged}retriever: bm25\n")
+    (here / "configs" / "bm25" / "unloadable.yaml").unlink()
+    monkeypatch.setattr(sys, "argv", ["reproduce", "--only", "bm25/damaged", "bm25/right"])
+    with pytest.raises(SystemExit, match="1"):
+        reproduce.main()
+    text = Path("REPRODUCTIONS.md").read_text()
+    assert "FAILED: ValueError: toy/judged.jsonl:1: no judgements of a model" in text and "2 reproduced" in text
+
+
 def test_first_lines_off_the_grammar_stop_it(here, monkeypatch):
     (here / "configs" / "bad.yaml").write_text(f"# 0.5 [bm25]\n{SEARCH}")
     monkeypatch.setattr(sys, "argv", ["reproduce"])
