@@ -47,7 +47,7 @@ class RecipeFile:
         if not equals or not all(parts):
             self.mistakes.append(f"{COMMAND_LINE}: {text!r} is not of the form key=value")
             return
-        if parts[0] in ("grid", "choices") and len(parts) > 2:
+        if parts[0] in ("grid", "choices") and len(parts) > 2 and not self._is_component(parts[:2]):
             parts = [parts[0], ".".join(parts[1:])]
         place = self._resolve(parts, COMMAND_LINE)
         reader = Reader(COMMAND_LINE, numbered=False)
@@ -69,6 +69,11 @@ class RecipeFile:
             n = len(written)
             below = {place + p[n:]: line for p, line in self.origins.items() if p[:n] == written}
             self._put(place, copy.deepcopy(value), {place: origin, **below}, str(grid[0]))
+
+    def _is_component(self, parts: list[str]) -> bool:
+        """Whether `choices.plain` is a component of that name, and no key of a grid, which has a list."""
+        held = self.tree.get(parts[0])
+        return isinstance(held, dict) and isinstance(held.get(parts[1]), dict | str)
 
     def _resolve(self, parts: list[str], origin: str) -> Place | None:
         """The place a dotted key means; on the way, a name that stands for a component becomes its block."""

@@ -64,6 +64,11 @@ def test_the_command_line_sets_values_of_a_choice_and_of_what_is_varied(recipe):
     assert recipe(BM25 + "choices: {k1: [0.6]}", "retriever.k1=3.0")()[1]["k1=0.6"].weights.k1 == 0.6
 
 
+def test_the_command_line_sets_arguments_of_a_choice_that_is_named(recipe):
+    made = recipe(BM25 + "choices: {plain: bm25, sharp: {type: bm25, b: 0.9}}", "choices.plain.k1=1.5")()[1]
+    assert (made["plain"].weights.k1, made["sharp"].weights.b) == (1.5, 0.9)
+
+
 def test_what_was_resolved_reads_back_as_the_same_and_each_part_has_a_place_of_its_own(recipe):
     made = recipe("retriever: {type: feedback, source: bm25, model: rm3}\nchoices: {model.fb_docs: [5, 10]}")
     assert recipe(dump(made.to_dict())).key() == made.key()
