@@ -190,7 +190,20 @@ def _refuse_unknown(results: Sequence[Result], tasks: Sequence[str], board: str)
 
 
 def _means(results: Sequence[Result], found: Sequence[Evaluation]) -> Means:
+    """Raises ValueError where those of a task are not over the same documents and judgements."""
+    first: dict[str, Result] = {}
+    for one in results:
+        other = first.setdefault(one.task.name, one)
+        if (len(one.collection.corpus), one.qrels.to_dict()) != (len(other.collection.corpus), other.qrels.to_dict()):
+            raise ValueError(
+                f"{one.folder} and {other.folder} are both of {one.task.name}, and not over the same documents and "
+                f"judgements ({_data(one)}; {_data(other)}): make a board of each"
+            )
     return {(one.system, one.task.name): its.mean for one, its in zip(results, found, strict=True)}
+
+
+def _data(one: Result) -> str:
+    return f"{one.collection.name}: {len(one.collection.corpus):,} and {len(one.qrels):,}"
 
 
 def _systems(means: Means) -> list[str]:

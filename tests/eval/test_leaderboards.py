@@ -160,6 +160,15 @@ def test_pages_of_trec_dl_are_no_passages_of_it(searched):
         trec_dl(pages)
 
 
+def test_results_over_other_documents_or_judgements_share_no_table(searched, tmp_path):
+    results = read_results(searched("trec-dl-pool", split="dl19"), "one")
+    for name, documents, judged in (("docs", DOCUMENTS[:3], JUDGED), ("qrels", DOCUMENTS, JUDGED | {"q2": {"d4": 1}})):
+        write_collection(tmp_path / "data" / name, documents, QUERIES, {"dl19": judged})
+        other = read_results(searched(name, split="dl19"), "other")
+        with pytest.raises(ValueError, match=f"{name} and runs/trec-dl-pool are both of dl19-pool, and not over the"):
+            trec_dl([*results, *other])
+
+
 def test_results_of_a_suite_are_read_whole_or_in_part(searched, script, tmp_path):
     searched("scifact"), searched("nfcorpus")
     recipe = {
