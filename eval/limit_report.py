@@ -24,7 +24,7 @@ def print_critical(found: Sequence[Critical], wanted: Wanted) -> None:
     compared = is_papers(wanted)
     title = f"critical n, k = {wanted.k}, {wanted.pattern} pattern, best of {len(wanted.seeds)} seeds"
     table = Table("d", "n", title=f"{title}: {', '.join(map(str, wanted.seeds))}", title_justify="left")
-    table.add_column("seeds that solve n", overflow="fold")
+    table.add_column("n : seeds that solve it")
     for column in (["paper", "ceiling"] if compared else []) + ["problems", "steps"]:
         table.add_column(column, justify="right")
     for one in found:
@@ -107,9 +107,9 @@ def _n(one: Critical, wanted: Wanted) -> str:
 
 
 def _around(one: Critical) -> str:
-    """`8: 3  9: 1  10: 0`: how many seeds solve each n of the last sweep."""
+    """`8:3 9:1 10:0`: how many seeds solve each n of the last sweep."""
     near = {n: count for n, count in one.solved.items() if n - one.n in SWEEP}
-    return "  ".join(f"{n}: {count}" for n, count in near.items())
+    return " ".join(f"{n}:{count}" for n, count in near.items())
 
 
 def _proved(dimensions: int) -> str:

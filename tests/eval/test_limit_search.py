@@ -167,8 +167,8 @@ def test_the_table_shows_the_seeds_around_n_beside_the_paper(capsys):
     shown = capsys.readouterr().out
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in shown.splitlines() if line.startswith("│")]
     assert rows == [
-        ["3", "4", "4: 2  5: 0", "", "n ≤ 4", "4", "200"],
-        ["4", "9", "8: 2  9: 1  10: 0", "10", "none", "10", "500"],
+        ["3", "4", "4:2 5:0", "", "n ≤ 4", "4", "200"],
+        ["4", "9", "8:2 9:1 10:0", "10", "none", "10", "500"],
     ]
     assert "best of 2 seeds: 0, 1" in shown
 
