@@ -78,8 +78,12 @@ def read_judgements(path: Path | str) -> Judgements:
     first, *rest = list(lines(path)) or [(1, b"")]
     if not first[1].startswith(JUDGED):
         raise ValueError(f"{path}:{first[0]}: no judgements of a model, which begin with their judge; are these qrels?")
-    head = json.loads(first[1])
-    return Judgements(head["judge"], head["made of"], list(_pairs(path, rest)))
+    try:
+        head = json.loads(first[1])
+        judge, about = head["judge"], head["made of"]
+    except (ValueError, KeyError):
+        raise ValueError(f"{path}:{first[0]}: the line of the judge is damaged; judge again") from None
+    return Judgements(judge, about, list(_pairs(path, rest)))
 
 
 def _pairs(path: Path, rest: Sequence[tuple[int, bytes]]) -> Iterator[Judgement]:

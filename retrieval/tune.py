@@ -69,7 +69,10 @@ def tune(
     for name, found in runs.items() if out else ():
         write_run(found, out / f"{name}.parquet")  # type: ignore[operator]
         write_run(found, out / f"{name}.trec")  # type: ignore[operator]
-    return _reported(trial, test, measures, runs, made, bound)
+    results = _reported(trial, test, measures, runs, made, bound)
+    if folds is not None:  # told beside whatever is measured there from now on
+        choose_on(collection, test, "tune", made.tried.values())
+    return results
 
 
 @dataclass(frozen=True, eq=False)

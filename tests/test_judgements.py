@@ -168,5 +168,12 @@ def test_a_line_that_is_no_judgement_is_named(file, line, message):
         read_judgements(file)
 
 
+@pytest.mark.parametrize("line", ['{"judge": "toy"}', '{"judge": "toy", "made'])
+def test_a_judge_of_whom_nothing_is_said_is_named(file, line):
+    file.write_text("\n".join([line, *file.read_text().splitlines()[1:]]))
+    with pytest.raises(ValueError, match=f"{file}:1: the line of the judge is damaged; judge again"):
+        read_judgements(file)
+
+
 def test_qrels_of_people_have_no_judge():
     assert Qrels.from_dict({"q": {"a": 1}}).judge is None

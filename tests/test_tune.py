@@ -128,6 +128,13 @@ def test_looks_are_written_down_and_choosing_is_none(dataset):
     assert look(dataset.open(), "dev", "search", [])["choices"] == {"tune": 2}
 
 
+def test_a_split_that_folds_chose_within_is_no_test_of_the_choice_from_then_on(dataset):
+    choices = {"first": table(TEST[:2]), "second": table(TEST)}
+    found = tune(dataset, table([]), choices, folds=2)["looks"]
+    assert (found["looks"], found["choices"]) == (1, {})  # its own figures are of queries that had no say
+    assert look(dataset.open(), "test", "search", [])["choices"] == {"tune": 1}
+
+
 def test_a_recipe_tries_every_combination_and_shares_the_index(dataset, tmp_path):
     recipe = tmp_path / "x.yaml"
     recipe.write_text(
