@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from eval.measures import Evaluation, evaluate, parse
 from retrieval.collection import Collection
-from retrieval.config import load
 from retrieval.corpus import Corpus
+from retrieval.finished import recipe_of
 from retrieval.protocols import Dataset, Suite, Task
 from retrieval.run_file import read_run
 from retrieval.types import Qrels, Run
@@ -118,7 +117,7 @@ def _searched(recipe: Mapping[str, Any]) -> Task:
     def one(dataset: Dataset, split: str, k: int) -> Task:
         return Task("", dataset, split, k=k)
 
-    return _rebuilt(one, {key: recipe[key] for key in ("dataset", "split", "k") if key in recipe})
+    return recipe_of(one, {key: recipe[key] for key in ("dataset", "split", "k") if key in recipe})()
 
 
 def _of_suite(folder: Path) -> Task:
@@ -128,18 +127,10 @@ def _of_suite(folder: Path) -> Task:
         return suite.tasks()
 
     recipe = _manifest(folder.parents[1], ("suite",))["recipe"]
-    known = {task.name: task for task in _rebuilt(tasks, {"suite": recipe["suite"]})}
+    known = {task.name: task for task in recipe_of(tasks, {"suite": recipe["suite"]})()}
     if folder.name not in known:
         raise ValueError(f"{folder} is of no task of its suite, which has {', '.join(known)}")
     return known[folder.name]
-
-
-def _rebuilt(function: Callable, recipe: Mapping[str, Any]) -> Any:
-    """What a function makes of the blocks of a recorded recipe."""
-    with tempfile.TemporaryDirectory() as place:
-        path = Path(place) / "recipe.yaml"
-        path.write_text(json.dumps(recipe), encoding="utf-8")
-        return load(function, path)[0]()
 
 
 def _plain_name(collection: str, split: str) -> str:

@@ -44,7 +44,7 @@ def searched(tmp_path, monkeypatch):
             write_collection(folder, DOCUMENTS, QUERIES, {split: JUDGED})
         recipe = {"dataset": {"type": "folder", "path": name}, "split": split, "retriever": "bm25", **settings}
         path = tmp_path / f"{name}.yaml"
-        path.write_text(json.dumps(recipe))
+        path.write_text(json.dumps(recipe, ensure_ascii=False), encoding="utf-8")
         run(search, [str(path), f"out={out or f'runs/{name}'}"])
         return out or f"runs/{name}"
 
@@ -150,6 +150,11 @@ def test_a_year_of_trec_dl_on_a_pool_is_called_a_pool(searched, script):
     shown = script("trec_dl", f"BM25={searched('trec-dl-pool', split='dl19')}", "--out", "board")
     assert shown.startswith("**TREC Deep Learning 2019, passages of trec-dl-pool**")
     assert "not comparable with its figures" in shown and "AP(rel=2)@1000" in shown
+
+
+def test_a_folder_of_any_name_is_found_again(searched):
+    (one,) = read_results(searched("limit 😀"))
+    assert one.task.name == "limit 😀"
 
 
 def test_pages_of_trec_dl_are_no_passages_of_it(searched):
