@@ -23,7 +23,7 @@ __all__ = ["Descent", "Outcome", "Pattern", "Problem", "Start", "accuracy", "los
 Pattern = Literal["dense", "random", "cycle", "disjoint"]
 Start = tuple[np.ndarray, np.ndarray]  # unit vectors of queries [queries, dimensions] and documents [n, dimensions]
 # Scores of a batch on each kind of device. On a processor those that its cache holds: more are slower.
-TINY = 1 << 12  # scores of a problem that cost less than the calls they take
+CALLS = 1 << 15  # scores that take as long as the calls of a step
 COLDEST = 0.02
 ROOM = {"cpu": 1 << 19, "cuda": 1 << 27}
 
@@ -167,16 +167,22 @@ def accuracy(queries: np.ndarray, documents: np.ndarray, relevant: np.ndarray) -
 
 
 def _batches(problems: Sequence[Problem], room: int) -> Iterator[list[int]]:
-    """Places of problems to solve side by side, the largest first: of one k, and of like size unless they are tiny."""
+    """Places of problems to solve side by side, the largest first: of one k, and of like size.
+
+    Smaller ones join as long as what pads them costs less than the calls of a batch of their own.
+    """
     order = sorted(range(len(problems)), key=lambda i: (problems[i].k, -problems[i].size))
     members: list[int] = []
+    padding = 0
     for place in order:
-        one, first = problems[place], problems[(members or [place])[0]]
-        fits = (len(members) + 1) * first.size <= room and max(2 * one.size, TINY) >= first.size
-        if members and not (fits and one.k == first.k):
+        one, first = problems[place], problems[members[0] if members else place]
+        more = first.size - one.size
+        alike = one.k == first.k and (more <= one.size or padding + more <= CALLS)
+        if not alike or (len(members) + 1) * first.size > room and members:
             yield members
-            members = []
+            members, padding, more = [], 0, 0
         members.append(place)
+        padding += more
     if members:
         yield members
 

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eval.limit import Descent, Outcome, Problem, accuracy, loss, solve
+from eval.limit import Descent, Outcome, Problem, _batches, accuracy, loss, solve
 from eval.limit_batch import Batch
 from eval.limit_exact import simplex, trigonometric
 
@@ -212,3 +212,14 @@ def test_a_gpu_goes_as_the_processor():
     descent = Descent(dtype="float64", steps=200)
     for one, other in zip(solve(MIXED, "cuda", descent), solve(MIXED, "cpu", descent), strict=True):
         same(one, other)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(2, 40), st.integers(1, 2)), max_size=30), st.integers(1, 10**5))
+def test_every_problem_is_in_one_batch_of_its_k_that_fits(made, room):
+    problems = [Problem(n, 3, place, k) for place, (n, k) in enumerate(made)]
+    batches = [*_batches(problems, room)]
+    assert sorted(place for batch in batches for place in batch) == [*range(len(problems))]
+    for batch in batches:
+        assert len({problems[place].k for place in batch}) == 1
+        assert len(batch) == 1 or len(batch) * max(problems[place].size for place in batch) <= room
