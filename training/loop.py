@@ -6,18 +6,21 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import transformers
 from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 from transformers.integrations import TensorBoardCallback
+from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from retrieval.batching import NO_MEMORY
 from training.records import WEIGHTS, Records
+from training.sharded import fill, launched_sharded, load_optimiser, sharding, whole_optimiser
 from training.task import Passes, Task
 
 __all__ = ["Hooks", "Loop"]
@@ -47,8 +50,8 @@ class Loop(transformers.Trainer):
         tensorboard: Path | None = None,
     ):
         super().__init__(task.module, arguments)
-        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
-            raise ValueError("FSDP and DeepSpeed are not supported here: launch with plain data parallelism")
+        if launched_sharded() and not self.is_fsdp_enabled:
+            raise ValueError("FSDP needs several processes with an accelerator each: launch without it")
         self.task, self.records, self.hooks = task, records, hooks
         self.names: list[str] = []
         self.remove_callback(PrinterCallback)
@@ -75,6 +78,9 @@ class Loop(transformers.Trainer):
             self._refresh(last - last % self.hooks.refresh_steps if self.hooks.refresh_steps else 0)
             if self._is_enough():
                 return
+        if self.is_fsdp_enabled:
+            plugin = self.accelerator.state.fsdp_plugin
+            self.model = self.model_wrapped = sharding(self.task.module, plugin, self.args.bf16)
         self.train(resume_from_checkpoint=str(self.records.checkpoint(last)) if last else None)
 
     def get_train_dataloader(self) -> DataLoader:
@@ -99,6 +105,7 @@ class Loop(transformers.Trainer):
             self.args.world_size,
             self.args.process_index,
             self.state.global_step,
+            self.is_fsdp_enabled,
         )
         try:
             loss = self.task.step(passes, self._prepare_inputs(inputs))
@@ -136,7 +143,26 @@ class Loop(transformers.Trainer):
         if (folder / STATE).is_file():
             self.task.restore(load_file(folder / STATE))
 
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if not self.is_fsdp_enabled:
+            super()._save_optimizer_and_scheduler(output_dir)
+            return
+        state, schedule = whole_optimiser(self.optimizer), cast(LRScheduler, self.lr_scheduler)
+        if self.args.should_save:
+            torch.save(state, Path(output_dir) / OPTIMIZER_NAME)
+            torch.save(schedule.state_dict(), Path(output_dir) / SCHEDULER_NAME)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if not self.is_fsdp_enabled or checkpoint is None:
+            super()._load_optimizer_and_scheduler(checkpoint)
+            return
+        load_optimiser(self.optimizer, Path(checkpoint) / OPTIMIZER_NAME)
+        state = torch.load(Path(checkpoint) / SCHEDULER_NAME, weights_only=True)
+        cast(LRScheduler, self.lr_scheduler).load_state_dict(state)
+
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        if self.is_fsdp_enabled:
+            fill(self.task.module, model)
         self._measure()
         super()._save_checkpoint(model, trial)
         self._publish()
@@ -169,10 +195,15 @@ class Loop(transformers.Trainer):
         self.task.take(found)  # type: ignore[attr-defined]
 
     def _aside(self, look: Callable[[Any], Any]) -> Any:
-        model = self.task.module.model
-        self.task.module.eval()
-        with torch.random.fork_rng([self.args.device] if self.args.device.type == "cuda" else []):
-            return look(model)
+        module = self.task.module.eval()
+        if self.is_fsdp_enabled:
+            module.to(self.args.device)
+        try:
+            with torch.random.fork_rng([self.args.device] if self.args.device.type == "cuda" else []):
+                return look(module.model)
+        finally:
+            if self.is_fsdp_enabled:
+                module.to("cpu")
 
     def _is_enough(self) -> bool:
         """Whether so many evaluations in a row were no better than the best before them."""

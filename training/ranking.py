@@ -96,11 +96,14 @@ class Ranking:
             return self._loss({side: gathered(own[side], passes) for side in sides}, inputs, passes) * passes.world_size
 
         if self.chunk_tokens is None:
-            made = passes.module(**{side: inputs[side] for side in sides})
+            made = passes.module(**{side: inputs[side] for side in sides}, alike=passes.sharded)
             value = loss({side: one for side, one in zip(_Faces.order, made, strict=True) if one is not None})
             passes.backward(value)
         else:
-            parts = {side: pieces(inputs[side], self.chunk_tokens) for side in sides}
+            parts = {
+                side: pieces(inputs[side], min(self.chunk_tokens, _at_once(inputs[side])), passes.sharded)
+                for side in sides
+            }
             value = cached_step(passes.module, parts, loss, passes.backward, passes.unsynced)
         return value.detach() / passes.world_size
 
@@ -186,19 +189,27 @@ class _Faces(nn.Module):
         self.model = model
 
     def forward(
-        self, queries: Batch | None = None, docs: Batch | None = None, pairs: Batch | None = None
+        self,
+        queries: Batch | None = None,
+        docs: Batch | None = None,
+        pairs: Batch | None = None,
+        alike: bool = False,
     ) -> tuple[Tensor | None, ...]:
         return (
-            None if queries is None else _in_pieces(lambda batch: self.model(batch, queries=True), queries),
-            None if docs is None else _in_pieces(self.model, docs),
-            None if pairs is None else _in_pieces(self.model, pairs),
+            None if queries is None else _in_pieces(lambda batch: self.model(batch, queries=True), queries, alike),
+            None if docs is None else _in_pieces(self.model, docs, alike),
+            None if pairs is None else _in_pieces(self.model, pairs, alike),
         )
 
 
-def _in_pieces(model: Callable[[Batch], Tensor], batch: Batch) -> Tensor:
+def _in_pieces(model: Callable[[Batch], Tensor], batch: Batch, alike: bool) -> Tensor:
     """What a model makes of a batch, texts of like length together."""
-    parts = pieces(batch, TOKENS.get(batch["attention_mask"].device.type, TOKENS["cuda"]))
+    parts = pieces(batch, _at_once(batch), alike)
     return whole([part.places for part in parts], [model(part.batch) for part in parts])
+
+
+def _at_once(batch: Batch) -> int:
+    return TOKENS.get(batch["attention_mask"].device.type, TOKENS["cuda"])
 
 
 def _tensor(array: np.ndarray) -> Tensor:

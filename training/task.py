@@ -23,6 +23,7 @@ class Passes:
     world_size: int
     process: int
     progress: int  # optimiser steps done
+    sharded: bool  # a pass gathers weights from all processes, which so have to make as many
 
 
 class Task(Protocol):

@@ -22,6 +22,7 @@ from training.collections import Groups
 from training.loop import Hooks, Loop
 from training.ranking import Ranking
 from training.records import WEIGHTS, Records, plain
+from training.sharded import prepare_launch
 from training.task import Task
 from training.trainable import PairTrainable, Trainable
 
@@ -52,7 +53,7 @@ class Trainer:
     that do not fill a last batch sit out the epoch. `accumulate` batches, each with a loss of its own, make one
     optimiser step. The weights are evaluated at the start, every `eval_steps` steps and at the end, with a checkpoint
     each time; after `patience` evaluations in a row that were no better than the best, training ends. Several
-    processes (torchrun, accelerate; not FSDP or DeepSpeed) share the queries of a batch, and each sees all passages.
+    processes (torchrun, accelerate; FSDP 2, not DeepSpeed) share the queries of a batch, and each sees all passages.
 
     `past` is how many passages of past batches are further negatives. `chunk_tokens` bounds the padded tokens that are
     held for a gradient (GradCache: the same gradients as without, for about a third more time);
@@ -168,6 +169,7 @@ class Trainer:
             raise ValueError(f"the best {metric!r} is wanted, but there is no evaluation that measures it")
         if self.patience and metric is None:
             raise ValueError("patience is counted in evaluations: give dev and its measure")
+        prepare_launch()
         model: Any = task.module.model
         if self.checkpoint_activations:
             model.checkpoint_activations()
