@@ -88,7 +88,7 @@ class _Packing:
         recipe = self.result.recipe()
         collection = recipe.arguments["dataset"].build({}).open()
         runs = {system: [self._added(path) for path in paths] for system, paths in self.result.run_files().items()}
-        inputs = [{"place": list(place), "file": self._input(place, path)} for place, path in _inputs(self.result)]
+        inputs = [{"place": list(place), "file": self._input(place, path)} for place, path in _inputs(recipe)]
         return {
             "name": self.result.folder.name,
             "verb": self.result.manifest["verb"],
@@ -188,15 +188,14 @@ class _Packing:
                 yield path.name + ("/" if path.is_dir() else ""), f"{size:,} bytes"
 
 
-def _inputs(result: Finished) -> Iterator[tuple[Place, Path]]:
-    """The files that a recipe names by their path, and where; those of a collection are not among them."""
+def _inputs(recipe: Recipe) -> Iterator[tuple[Place, Path]]:
+    """The files that arguments of a recipe are paths of, and where; those of a collection are not among them."""
     data = data_folder()
-    for place, value in leaves({key: one for key, one in result.manifest["recipe"].items() if key != "out"}):
-        path = Path(value) if isinstance(value, str) and value and len(value) < 1000 else None
-        if path is None or not path.is_file():
-            continue
-        if data is None or not path.resolve().is_relative_to(data.resolve()):
-            yield place, path
+    for part in (recipe, *recipe.parts()):
+        for place, path in leaves({key: one for key, one in part.arguments.items() if key != "out"}, part.place):
+            if isinstance(path, Path) and path.is_file():
+                if data is None or not path.resolve().is_relative_to(data.resolve()):
+                    yield place, path
 
 
 def _safe(name: str) -> str:

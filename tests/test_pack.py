@@ -184,6 +184,15 @@ def test_texts_do_not_go_with_judgements_that_are_not_in_their_folder(here):
         pack([folder], here / "b.zip", texts=True)
 
 
+def test_files_are_packed_that_arguments_are_paths_of_and_none_that_is_called_like_a_value(here):
+    (here / "test").write_text("of the user")  # like the split
+    (here / "own.txt").write_text("# own 1\n[user]\nSay {query}.\n")
+    folder = made(here, WRITTEN.replace("{type: query2doc,", "{type: query2doc, prompt: own.txt,"))
+    (one,) = pack([folder], here / "b.zip")
+    assert [tuple(given["place"]) for given in one["inputs"]] == [("retriever", "writer", "prompt")]
+    assert {*statuses(replay(here / "b.zip", rerun=True)).values()} == {"same"}
+
+
 def test_every_point_of_a_grid_is_packed(here):
     folder = made(here, BM25 + "grid:\n  retriever.k1: [0.9, 2.0]\n")
     results = pack([folder], here / "b.zip")

@@ -26,7 +26,7 @@ class Replay:
 
     recorded: ClassVar[bool] = True
 
-    def __init__(self, file: str, model: str | None = None):
+    def __init__(self, file: Path, model: str | None = None):
         """`file` is a path, also below RETRIEVAL_DATA. `model` is a part of the contract of the one that is meant.
 
         None will do for a file of one model.
