@@ -45,7 +45,10 @@ def prepare_launch() -> None:
 
 
 def sharding(whole: nn.Module, plugin: Any, bfloat16: bool) -> nn.Module:
-    """A copy that is to be sharded, and the plugin set for it: layers one by one, gradients reduced in float32."""
+    """A copy to be sharded, layers one by one, gradients added up in float32; `whole` stays to be measured and saved.
+
+    Sets `plugin`, accelerate's, to the precision.
+    """
     module = copy.deepcopy(whole)
     module._no_split_modules = _layers(module)  # type: ignore[assignment]
     half = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)

@@ -51,7 +51,7 @@ def uneven_groups(data: Path, seed: int = 0) -> Groups:
 
 
 def train(folder: Path, data: Path, chunk_tokens: int, dropout: float = 0.0, calls: int = 0) -> None:
-    """A run in float64 that mines anew, stopped at a call of its loss (0: never)."""
+    """A run in float64 that mines anew, activations made again or in chunks; it may stop at a call of its loss."""
     loss, model = StopsAt(), toy_model(dropout).double()
     loss.left = calls
 
@@ -59,7 +59,7 @@ def train(folder: Path, data: Path, chunk_tokens: int, dropout: float = 0.0, cal
         return uneven_groups(data, seed=step + round(TOPICS * found(model)["P@1"]))
 
     options = {"steps": 6, "batch_size": 6, "accumulate": 2, "refresh_steps": 3, "past": 9}
-    made = trainer(loss, chunk_tokens=chunk_tokens or None, **options)
+    made = trainer(loss, chunk_tokens=chunk_tokens or None, checkpoint_activations=not chunk_tokens, **options)
     best = made.train(model, uneven_groups(data), folder, found, "P@1", refresh).best_step
     kept = load_file(folder / "checkpoints" / f"checkpoint-{best}" / "model.safetensors")
     assert_equal_weights({f"model.{name}": value for name, value in weights(model).items()}, kept)
