@@ -180,7 +180,8 @@ function stars(name, n) {
   return p !== null && p !== undefined && p < 0.05 ? el("sup", { title: pValue(p) }, p < 0.01 ? "**" : "*") : null;
 }
 
-/* One measure over all tasks; an average is left empty where a system lacks one of its tasks. */
+/* One measure over all tasks; an average is left empty where a system lacks one of its tasks; a part that is an
+   average itself counts as one task. */
 function across() {
   const m = measure();
   const value = (name, one) => {
@@ -188,14 +189,15 @@ function across() {
     const n = one.measures.indexOf(m), found = one.systems.find((s) => s.name === name);
     return n < 0 || !found ? null : found.mean[n];
   };
-  const average = (name, tasks) => {
-    const all = tasks.map((t) => value(name, DATA.tasks.find((one) => one.name === t)));
+  const part = (name, t) => t in DATA.averages ? average(name, DATA.averages[t]) : value(name, DATA.tasks.find((one) => one.name === t));
+  const average = (name, parts) => {
+    const all = parts.map((t) => part(name, t));
     return all.some((v) => v === null) ? null : all.reduce((a, b) => a + b, 0) / all.length;
   };
   const column = (name, of) => ({ name, value: of, show: (r) => fixed(of(r)), best: true });
   return table("tasks", [
     { name: "system", value: (r) => r, show: (r) => named(r, r === DATA.baseline ? "baseline" : null), text: true },
-    ...Object.entries(DATA.averages).map(([name, tasks]) => column(name, (r) => average(r, tasks))),
+    ...Object.entries(DATA.averages).map(([name, parts]) => column(name, (r) => average(r, parts))),
     ...DATA.tasks.map((one) => column(one.name, (r) => value(r, one))),
   ], DATA.systems, (r) => ({ "data-system": r }));
 }

@@ -70,7 +70,8 @@ def suite(
     if out:
         with whole_file(out / "results.json") as part:
             part.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        print(f"page: {_page(out, opened, found, folders, suite, baseline)}")
+        shown = {name: parts for name, parts in suite.averages().items() if name in averages.whole}
+        print(f"page: {_page(out, opened, found, folders, shown, baseline)}")
     return results
 
 
@@ -231,7 +232,7 @@ def _page(
     opened: Sequence[OpenTask],
     found: Mapping[str, Mapping[str, Scored]],
     folders: Mapping[tuple[str, str], CellFolder | None],
-    suite: Suite,
+    averages: Mapping[str, Sequence[str]],
     baseline: str | None,
 ) -> Path:
     """The report of all cells, whose runs are read again one task after another."""
@@ -246,8 +247,7 @@ def _page(
                 runs.append(folder.run(one.queries.ids))
                 cells.append(Cell(name, task, scored.evaluation, runs[-1], one.qrels, scored.cost))
         texts[task] = one.texts(runs)
-    whole = {name: parts for name, parts in suite.averages().items() if {*parts} <= {*found}}
-    return write_page(out / "report.html", cells, out.name, baseline, texts, averages=whole)
+    return write_page(out / "report.html", cells, out.name, baseline, texts, averages=averages)
 
 
 if __name__ == "__main__":

@@ -139,6 +139,14 @@ def test_an_average_over_a_task_that_nobody_ran_is_empty(browser, tmp_path):
         assert numbers(column(page, "tasks", 2))[2] is None and None not in column(page, "tasks", 2)[:2]
 
 
+def test_an_average_within_an_average_counts_as_one_task(browser, tmp_path):
+    averages = {"both": ["small", "large"], "all": ["both", "small"]}
+    cells = {(cell.system, cell.task): cell.evaluation.mean["nDCG@10"] for cell in toy()[0]}
+    means = [0.75 * cells[name, "small"] + 0.25 * cells[name, "large"] for name in ("first", "second")]
+    with shown(browser, write_page(tmp_path / "all.html", toy()[0], "all", averages=averages)) as page:
+        assert numbers(column(page, "tasks", 3))[:2] == pytest.approx(means, abs=1e-4)
+
+
 def test_a_click_on_a_bar_shows_the_query_and_both_rankings_with_grades_and_texts(browser, report):
     with shown(browser, report) as page:
         page.get_by_label("compare").select_option("second")
