@@ -11,8 +11,9 @@ READY := .venv/ready-$(FAISS)
 quickstart: $(READY)
 	$(BIN)/python -m retrieval.train configs/quickstart.yaml
 
+# Test files are shared among as many processes as there are cores, each of which computes with one thread.
 test: lint .venv/ready-lucene
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 # Every recipe whose data and models are here, beside the figures that it must give; MINUTES bounds it, ONLY chooses.
 reproduce: $(READY)
