@@ -163,7 +163,8 @@ def accuracy(queries: np.ndarray, documents: np.ndarray, relevant: np.ndarray) -
     """The share of relevant pairs among the first k; a document that ties with a relevant one is put before it."""
     scores = queries @ documents.T
     own = np.take_along_axis(scores, relevant, 1)
-    return float(((scores[:, None] >= own[:, :, None]).sum(axis=2) <= relevant.shape[1]).mean())
+    below = (scores[:, None] < own[:, :, None]).sum(axis=2)  # of a score that is no number, nothing is
+    return float((below >= len(documents) - relevant.shape[1]).mean())
 
 
 def _batches(problems: Sequence[Problem], room: int) -> Iterator[list[int]]:

@@ -99,7 +99,8 @@ class Batch:
         scores = torch.baddbmm(self.absent, self.documents, self.at.queries, alpha=1 / self.temperature)
         own = scores.gather(1, self.relevant)
         losses = ((scores.logsumexp(1) - own.mean(1)) * self.share).sum(1)
-        missed = torch.stack([(scores >= one).sum(1) > self.k for one in own.split(1, 1)], 1)
+        most = scores.shape[1] - self.k  # counted by those below, of which no number that is none has any
+        missed = torch.stack([(scores < one).sum(1) < most for one in own.split(1, 1)], 1)
         missed &= (self.share > 0).unsqueeze(1)
         judged = self.k * (self.share > 0).sum(1)
         return 1 - missed.sum((1, 2)).double() / judged, losses

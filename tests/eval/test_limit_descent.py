@@ -165,6 +165,15 @@ def test_a_document_that_ties_is_not_found():
         assert batch.look()[0].item() == share
 
 
+@pytest.mark.parametrize("seed", [1, 2])
+def test_vectors_that_are_no_numbers_any_more_solve_nothing(seed):
+    problem = Problem(5, 1, seed)
+    (found,) = solve([problem], "cpu", Descent(learning_rate=1, steps=60))  # the first step leads to length 0
+    assert np.isnan(found.loss) and found.accuracy < 1 and not found.solved
+    lost = [np.full_like(part, np.nan) for part in problem.start()]
+    assert accuracy(*lost, problem.relevant()) == 0
+
+
 def test_queries_limit_a_pattern_and_are_drawn_from_all_combinations():
     assert Problem(5, 2).asked == 10 and Problem(5, 2, queries=4).asked == 4
     assert Problem(5, 2, pattern="cycle").asked == 5 and Problem(5, 2, pattern="disjoint").asked == 2
