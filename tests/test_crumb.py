@@ -215,6 +215,12 @@ def test_data_that_asks_for_another_rule_is_refused(crumb):
         Crumb("legal_qa", path=path).open()
 
 
+def test_a_grade_that_is_no_whole_number_is_refused(crumb):
+    path = crumb(asked=lambda task: [one | {"passage_qrels": judged({"A:1": 0.5})} for one in queries(task)])
+    with pytest.raises(ValueError, match="query 'legal_qa-0' has 'A:1' judged 0.5, and grades are whole numbers"):
+        Crumb("legal_qa", path=path).open()
+
+
 def test_a_copy_that_changed_is_read_again(crumb):
     first = Crumb("legal_qa", path=crumb()).open().queries("evaluation").texts
     path = crumb(asked=lambda task: [{**one, "query_content": "other"} for one in queries(task)])

@@ -91,8 +91,18 @@ class Crumb:
 
 
 def _judged(rows: Any, key: str) -> dict[str, dict[str, int]]:
-    """Grades are written as floats, and are whole numbers."""
-    return {str(row["query_id"]): {str(one["id"]): int(one["label"]) for one in row[key]} for row in rows}
+    """Grades are written as floats. Raises ValueError for one that is no whole number."""
+    return {str(row["query_id"]): {str(one["id"]): _grade(row, one) for one in row[key]} for row in rows}
+
+
+def _grade(row: Mapping[str, Any], one: Mapping[str, Any]) -> int:
+    grade = float(one["label"])
+    if not grade.is_integer():
+        raise ValueError(
+            f"CRUMB: query {row['query_id']!r} has {one['id']!r} judged {grade}, and grades are whole numbers here: "
+            "the data is of another version"
+        )
+    return int(grade)
 
 
 def _documents(rows: Any, by_document: bool) -> Iterator[Document]:
