@@ -127,8 +127,9 @@ def _folders(
     """The folder of each cell, by system and task; None without OUT."""
     if out is None:
         return {(name, one.task.name): None for name in retrievers for one in opened}
-    recipe = json.loads((out / NAME).read_text(encoding="utf-8"))["recipe"] if (out / NAME).is_file() else {}
-    blocks = recipe.get("retrievers", {})
+    manifest = json.loads((out / NAME).read_text(encoding="utf-8")) if (out / NAME).is_file() else {}
+    under_way = manifest.get("status") == "running"  # else it is of another call, with retrievers of its own
+    blocks = manifest["recipe"].get("retrievers", {}) if under_way else {}
     folders: dict[tuple[str, str], CellFolder | None] = {}
     for name, retriever in retrievers.items():
         made = {

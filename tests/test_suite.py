@@ -251,6 +251,12 @@ def test_a_changed_block_of_a_recipe_is_refused(two, tmp_path, capsys):
     assert "holds another experiment (retriever.k1 is 0.9 there, 1.2 here)" in capsys.readouterr().err
 
 
+def test_a_retriever_in_python_does_not_pass_for_the_block_of_a_recipe_that_ended(two, tmp_path):
+    run(suite, recipe(two, tmp_path, BM25="bm25"), grows=True)
+    with pytest.raises(ValueError, match="holds another experiment"):
+        suite(two, {"BM25": BM25(k1=1.2)}, out=tmp_path / "out")
+
+
 def test_equal_blocks_search_once_on_each_task(two, tmp_path, monkeypatch):
     searched, plain = [], BM25.retrieve
     monkeypatch.setattr(BM25, "retrieve", lambda self, *asked: searched.append(self) or plain(self, *asked))
