@@ -12,7 +12,6 @@ from eval.measures import Evaluation, parse
 from eval.report import figures, print_report
 from eval.truncation_report import Published, draw_truncation
 from retrieval.cli import run
-from retrieval.encoding import dense
 from retrieval.indexes.quantised import Quantised
 from retrieval.limit import density, strength
 from retrieval.locate import cache_folder
@@ -56,11 +55,11 @@ def truncation(
         runs[name, None] = ranked(collection, retriever, split, k)
         counts |= {f"{name}: {what}": count for what, count in counted(retriever).items()}
     for name, encoder in encoders.items():
-        queries = collection.queries(split)
-        asked = replace(queries, representations=dense(encoder.encode_queries(queries.texts)))
+        asked = collection.queries(split)
         for width in widths[name]:
             cut = DenseRetriever(encoder, Quantised("float32", width, metric="cosine"))
             cut.open(collection.corpus, cache_folder())
+            asked = cut.encoded(asked)  # by the first cut
             runs[name, width] = searched(collection, cut, asked, k)
         own = counted(cut) | {"truncated queries": getattr(asked.representations, "truncated", 0)}
         counts |= {f"{name}: {what}": count for what, count in own.items()}

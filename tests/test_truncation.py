@@ -86,6 +86,18 @@ def test_corpus_and_queries_are_encoded_once(dataset):
     assert sum(one for one in encoder.encoded if one != "queries") <= len(DOCUMENTS) + 32  # and the look beforehand
 
 
+def test_queries_are_encoded_with_the_instructions_that_they_carry(tmp_path):
+    told = {f"q{number}": f"find {number}" for number in range(20)}
+    asked, judged = [(name, f"query {name[1:]}") for name in told], {"test": {name: {"d1": 1} for name in told}}
+    write_collection(tmp_path / "told", [("d1", "", "document 1")], asked, judged, instructions=told)
+    encoder, seen = Numbers(), []
+    with pytest.raises(ValueError, match="the queries carry instructions, which Numbers does not take"):
+        truncation(Folder(str(tmp_path / "told")), {"numbers": encoder}, dimensions=[8], measures=["R@2"])
+    encoder.encode_instructed = lambda texts, own: seen.extend(own) or encoder.encode_queries(texts)
+    truncation(Folder(str(tmp_path / "told")), {"numbers": encoder}, dimensions=[8], measures=["R@2"])
+    assert seen == list(told.values())
+
+
 def test_by_default_the_powers_of_2_from_32_and_all_dimensions_are_kept(dataset):
     found = truncation(dataset, {"numbers": Numbers()}, measures=["R@2"])
     assert list(found["numbers"]) == ["32", "48"]

@@ -63,12 +63,12 @@ class DenseRetriever:
 
     def retrieve(self, queries: Queries, k: int) -> Run:
         """The min(k, documents) with the highest scores per query."""
-        found: Any = self._encoded(queries).representations
+        found: Any = self.encoded(queries).representations
         return Run(queries.ids, self.corpus.ids, *self.index.search(found, k), "dense")
 
     def feedback(self, queries: Queries, run: Run) -> tuple[Queries, Feedback]:
         """The queries with their vectors, and a handle on texts and vectors, or token vectors, of what was found."""
-        own, shown = self._encoded(queries), Feedback(run, texts=self.corpus.texts)
+        own, shown = self.encoded(queries), Feedback(run, texts=self.corpus.texts)
         if isinstance(self.store, VectorStore):
             return own, replace(shown, vectors=self.store.rows)
         if self.tokens is None:
@@ -85,7 +85,15 @@ class DenseRetriever:
             return made
 
         vectors = (lambda rows: encoded().vectors[rows]) if isinstance(self.store, VectorStore) else None
-        return self._encoded(queries), Feedback(run, texts=picking(texts), vectors=vectors)
+        return self.encoded(queries), Feedback(run, texts=picking(texts), vectors=vectors)
+
+    def encoded(self, queries: Queries) -> Queries:
+        """The queries with their vectors. Raises ValueError for instructions that the encoder does not take."""
+        if queries.representations is not None:
+            return queries
+        found = dense(self._encode(queries))
+        self.truncated_queries += getattr(found, "truncated", 0)
+        return replace(queries, representations=found)
 
     def provenance(self) -> dict[str, Any]:
         """What the vectors and the index are, for the manifest."""
@@ -102,13 +110,6 @@ class DenseRetriever:
         index = self.index.provenance() if hasattr(self.index, "provenance") else {}
         counts = {what: count for what, count in index.items() if what.startswith(COUNTED)}
         return about | counts | ({"index": index} if index else {})
-
-    def _encoded(self, queries: Queries) -> Queries:
-        if queries.representations is not None:
-            return queries
-        found = dense(self._encode(queries))
-        self.truncated_queries += getattr(found, "truncated", 0)
-        return replace(queries, representations=found)
 
     def _encode(self, queries: Queries) -> Representations:
         if queries.instructions is None:
