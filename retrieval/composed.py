@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from retrieval.corpus import Corpus
-from retrieval.protocols import COUNTED, FeedbackSource, Reformulator, Retriever
+from retrieval.protocols import COUNTED, FeedbackSource, ListReranker, Reformulator, Retriever
 from retrieval.remembered import retrieved
 from retrieval.types import Feedback, Queries, Run
 
@@ -22,6 +22,7 @@ __all__ = [
     "found",
     "name",
     "open_all",
+    "other_models",
     "picking",
     "provenance",
     "reads",
@@ -58,10 +59,27 @@ def found(retriever: Retriever, queries: Queries, depth: int, corpus: Corpus) ->
 
 def encoders(retriever: Any) -> list[Any]:
     """The encoders of a retriever and of those it is made of, each once."""
-    own = [retriever.encoder] if hasattr(retriever, "encoder") else []
-    inner = [one for value in vars(retriever).values() for one in (value if isinstance(value, list) else [value])]
-    parts = [one for one in inner if hasattr(one, "retrieve")]
-    return list({id(one): one for one in own + [each for part in parts for each in encoders(part)]}.values())
+    return _held(retriever, ("encoder",), ("retrieve",))
+
+
+def other_models(retriever: Any) -> list[Any]:
+    """What else has a contract of weights: rerankers of pairs and encoders of reformulators, each once."""
+    searching = {id(one) for one in encoders(retriever)}
+    every = _held(retriever, ("encoder", "reranker"), ("retrieve", "reformulate"))
+    return [
+        one
+        for one in every
+        if id(one) not in searching and hasattr(one, "contract") and not isinstance(one, ListReranker)
+    ]
+
+
+def _held(component: Any, names: Sequence[str], parts: Sequence[str]) -> list[Any]:
+    """What a component, and those of its parts that have one of these methods, hold under these names, each once."""
+    own = [getattr(component, name) for name in names if hasattr(component, name)]
+    inner = [one for value in vars(component).values() for one in (value if isinstance(value, list) else [value])]
+    within = [one for one in inner if any(hasattr(one, method) for method in parts)]
+    every = own + [each for part in within for each in _held(part, names, parts)]
+    return list({id(one): one for one in every}.values())
 
 
 def name(made_by: object, *runs: Run) -> str:

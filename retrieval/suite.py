@@ -13,7 +13,7 @@ from eval.cells import Cell
 from eval.suite_table import Averages, TaskRow, averaged, print_suite, task_row
 from retrieval.cell_folder import CellFolder, Scored
 from retrieval.cli import run
-from retrieval.composed import encoders, settings
+from retrieval.composed import encoders, other_models, settings
 from retrieval.files import whole_file
 from retrieval.looks import look
 from retrieval.manifest import NAME, one_line
@@ -136,6 +136,8 @@ def _folders(
             "retriever": blocks[name] if name in blocks else settings(retriever),
             "encoders": [dict(encoder.contract()) for encoder in encoders(retriever)],
         }
+        if others := other_models(retriever):
+            made["other models"] = [dict(one.contract()) for one in others]
         for one in opened:
             of = json.loads(json.dumps({**made, **one.made_of()}, default=str))
             folders[name, one.task.name] = CellFolder(out / name / one.task.name, of)

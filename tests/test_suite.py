@@ -16,6 +16,7 @@ from retrieval.looks import ledger
 from retrieval.protocols import Task
 from retrieval.retrievers.bm25 import BM25
 from retrieval.retrievers.reciprocal_rank import ReciprocalRank
+from retrieval.retrievers.rerank import Rerank
 from retrieval.run_file import read_run
 from retrieval.suite import suite
 from retrieval.suites.folders import Folders
@@ -334,6 +335,28 @@ def test_a_cell_of_another_retriever_is_refused_before_any_work(two, tmp_path):
     says = r"out/good/two holds another experiment \(.*retriever.*found.*there.*here.*name another folder with out="
     refused(ValueError, says, two, {"good": other}, out=tmp_path / "out")
     assert other.depths == []
+
+
+class Scorer:
+    """A reranker, of which only these weights are known."""
+
+    def __init__(self, weights):
+        self.weights = weights
+
+    def contract(self):
+        return {"weights": self.weights}
+
+    def score(self, pairs):
+        return np.zeros(len(list(pairs)), np.float32)
+
+
+def test_a_cell_of_a_reranker_trained_again_in_its_folder_is_refused(two, tmp_path):
+    (tmp_path / "out").mkdir()
+    under_way = {"status": "running", "recipe": {"retrievers": {"r": {"type": "rerank"}}}}
+    (tmp_path / "out" / "manifest.json").write_text(json.dumps(under_way))
+    suite(two, {"r": Rerank(BM25(), Scorer("first"))}, out=tmp_path / "out")
+    again = {"r": Rerank(BM25(), Scorer("second"))}
+    refused(ValueError, r"other models.0.weights is .first. there, .second. here", two, again, out=tmp_path / "out")
 
 
 def test_a_cell_of_other_data_is_refused(two, tmp_path):
