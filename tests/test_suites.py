@@ -171,3 +171,13 @@ def test_minilm_finds_all_tools_as_often_as_published(data):
         mean = found["tasks"]["mtrb-restbench"]["systems"]["MiniLM"]["mean"]
         shares.append([round(100 * mean[f"Sufficiency@{k}"], 2) for k in (5, 10)])
     assert shares == [[15.56, 34.44], [13.33, 34.44]]
+
+
+def test_folders_may_leave_out_the_querys_own_document(tmp_path):
+    write_collection(tmp_path / "argue", [("a", "", "word"), ("b", "", "word")], {"b": "word"}, {"test": {"b": {"a": 1}}})
+    found = [
+        suite(Folders([str(tmp_path / "argue")], measures=("RR",), excludes_self=own), {"BM25": BM25()})
+        for own in (False, True)
+    ]
+    cells = [one["tasks"]["argue"]["systems"]["BM25"]["mean"]["RR"] for one in found]
+    assert cells == [0.5, 1.0]
