@@ -174,7 +174,9 @@ def test_minilm_finds_all_tools_as_often_as_published(data):
 
 
 def test_folders_may_leave_out_the_querys_own_document(tmp_path):
-    write_collection(tmp_path / "argue", [("a", "", "word"), ("b", "", "word")], {"b": "word"}, {"test": {"b": {"a": 1}}})
+    write_collection(
+        tmp_path / "argue", [("a", "", "word"), ("b", "", "word")], {"b": "word"}, {"test": {"b": {"a": 1}}}
+    )
     found = [
         suite(Folders([str(tmp_path / "argue")], measures=("RR",), excludes_self=own), {"BM25": BM25()})
         for own in (False, True)
