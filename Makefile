@@ -13,7 +13,7 @@ quickstart: $(READY)
 
 # Test files are shared among as many processes as there are cores, each of which computes with one thread.
 test: lint .venv/ready-lucene
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --dist loadfile
 
 # Every recipe whose data and models are here, beside the figures that it must give; MINUTES bounds it, ONLY chooses.
 reproduce: $(READY)
