@@ -100,7 +100,7 @@ class Collection:
         empty = [name for name, text in chosen.items() if not text.strip()]
         if empty:
             log.warning("%s %s: %d queries have no text, such as %r", self.name, split, len(empty), empty[0])
-        instructions = [self._instructions.get(name, "") for name in chosen]
+        instructions = [self.instructions.get(name, "") for name in chosen]
         return Queries(list(chosen), list(chosen.values()), instructions if any(instructions) else None)
 
     def every_query(self) -> Mapping[str, str]:
@@ -139,7 +139,8 @@ class Collection:
         return {name: text for name, (text, _) in self._asked.items()}
 
     @cached_property
-    def _instructions(self) -> dict[str, str]:
+    def instructions(self) -> Mapping[str, str]:
+        """The instruction of each query of queries.jsonl that has one, by its id."""
         return {name: instruction for name, (_, instruction) in self._asked.items() if instruction}
 
     @cached_property

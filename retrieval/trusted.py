@@ -59,7 +59,7 @@ def _auto_map(path: Path) -> list[str]:
     from transformers import CONFIG_MAPPING
 
     about = json.loads(path.read_text(encoding="utf-8"))
-    return [] if about.get("model_type") in CONFIG_MAPPING else sorted(map(str, about.get("auto_map", {}).values()))
+    return [] if about.get("model_type") in CONFIG_MAPPING else sorted(map(str, (about.get("auto_map") or {}).values()))
 
 
 def settings_hash(folder: Path) -> str:

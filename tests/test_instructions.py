@@ -8,6 +8,8 @@ import pytest
 
 from retrieval.collection import write_collection
 from retrieval.datasets.folder import Folder
+from retrieval.datasets.typos import Typos
+from retrieval.datasets.untitled import Untitled
 
 QUERIES = {"q": "cats", "r": "dogs"}
 JUDGED = {"test": {"q": {"a": 1}, "r": {"a": 1}}}
@@ -33,3 +35,10 @@ def test_an_instruction_that_is_no_text_is_refused_with_its_line(tmp_path):
     (tmp_path / "toy" / "queries.jsonl").write_text("\n".join(map(json.dumps, lines)))
     with pytest.raises(ValueError, match="queries.jsonl:2: query 'r' has an \"instruction\" that is no text"):
         collection.queries("test")
+
+
+@pytest.mark.parametrize("made", [Untitled, Typos])
+def test_a_dataset_made_of_another_keeps_the_instructions(tmp_path, monkeypatch, made):
+    monkeypatch.setenv("RETRIEVAL_CACHE", str(tmp_path / "cache"))
+    written(tmp_path / "toy", instructions={"r": "Find animals."})
+    assert made(Folder(str(tmp_path / "toy"))).open().queries("test").instructions == ["", "Find animals."]

@@ -38,7 +38,9 @@ class Expanded:
         named = digest([about["corpus"], lists.fingerprint(), about["queries.jsonl"], about["qrels"]])
         folder = cache_folder() / "datasets" / "expanded" / f"{plain.name}-{named}"
         if not folder.is_dir():
-            write_collection(folder, _documents(plain.corpus, _appended(lists)), *_asked(plain), shared=True)
+            documents, (texts, judged) = _documents(plain.corpus, _appended(lists)), _asked(plain)
+            own = {name: one for name, one in plain.instructions.items() if name in texts}
+            write_collection(folder, documents, texts, judged, shared=True, instructions=own)
         return Collection(folder, f"{plain.name} expanded", excludes_self=plain.excludes_self)
 
 

@@ -69,7 +69,8 @@ def _write(folder: Path, source: Collection, queries: Queries) -> None:
         (folder / path.name).symlink_to(path.resolve())
     with open(folder / "queries.jsonl", "w", encoding="utf-8") as file:
         for name, text in zip(queries.ids, queries.texts, strict=True):
-            file.write(json.dumps({"_id": name, "text": text}, ensure_ascii=False) + "\n")
+            own = {"instruction": source.instructions[name]} if name in source.instructions else {}
+            file.write(json.dumps({"_id": name, "text": text, **own}, ensure_ascii=False) + "\n")
     (folder / "qrels").mkdir()
     for split in source.splits():
         judged = (source.qrels_folder / f"{split}.tsv").read_bytes()

@@ -31,5 +31,6 @@ class Untitled:
         if not folder.is_dir():
             judged = {split: plain.qrels(split).to_dict() for split in plain.splits()}
             documents = (document._replace(title="") for document in plain.corpus)
-            write_collection(folder, documents, plain.every_query(), judged, shared=True)
+            texts, own = plain.every_query(), plain.instructions
+            write_collection(folder, documents, texts, judged, shared=True, instructions=own)
         return Collection(folder, f"{plain.name} untitled", plain.excludes_self)
