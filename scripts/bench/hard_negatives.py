@@ -39,7 +39,8 @@ def sources() -> dict[str, tuple[Source, str]]:
 
     judged = Judged(Beir("nfcorpus"), "train")
     zero_shot = DenseRetriever(Transformer(dtype="bfloat16"), Flat())
-    mined = Mined(judged, Beir("nfcorpus"), zero_shot, Mining(k=8, choice="random", last_rank=100, share=0.95))
+    mining = Mining(k=8, choice="random", last_rank=100, share=0.95)
+    mined = Mined(judged, Beir("nfcorpus"), zero_shot, mining=mining)
     return {"random": (judged, "random"), "mined": (mined, "judged")}
 
 
