@@ -156,22 +156,22 @@ function count(value, all) {
 
 function results() {
   const here = task(), wanted = (name) => (name === DATA.baseline ? "baseline" : null);
-  const depths = [...new Set(here.systems.map((one) => one.depth))];
+  const deep = new Set(here.systems.map((one) => one.depth));
   const columns = [
     { name: "system", value: (r) => r.name, show: (r) => named(r.name, wanted(r.name)), text: true },
     ...here.measures.map((m, n) => ({ name: m, value: (r) => r.mean[n], show: (r) => [fixed(r.mean[n]), stars(r.name, n)], best: true })),
     ...here.counts.map((c) => ({ name: c, value: (r) => r.counts[c], show: (r) => count(r.counts[c], here.systems.map((one) => one.counts[c])) })),
     ...here.costs.map((c) => ({ name: c, value: (r) => r.cost[c], show: (r) => (r.cost[c] === undefined ? "–" : short(r.cost[c])) })),
-    ...(depths.length > 1 ? [{ name: "depth", value: (r) => r.depth, show: (r) => String(r.depth) }] : []),
+    ...(deep.size > 1 ? [{ name: "depth", value: (r) => r.depth, show: (r) => String(r.depth) }] : []),
   ];
   const notes = [];
   if (here.tests.of) notes.push(`* p < 0.05, ** p < 0.01 against ${DATA.baseline}: paired t-test over queries, two-sided, ${here.tests.family}.`);
-  if (depths.length > 1) notes.push("The runs have different depths, which recall and what counts unjudged documents depend on.");
   return [
     DATA.tasks.length > 1 ? [el("h3", null, `${measure()}, all tasks`), across()] : null,
     el("h3", null, `${here.name}: ${plural(here.queries.length, here.queries.length === 1 ? "query" : "queries")}`),
     table("task", columns, here.systems, (r) => ({ "data-system": r.name })),
     notes.map((one) => el("p", { class: "note" }, one)),
+    here.cautions.map((one) => el("p", { class: "caution" }, el("strong", null, "Caution: "), one)),
   ];
 }
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from eval.cautions import cautions
 from eval.cells import Cell, Curve, Texts
 from eval.comparison import differences, family
 from eval.embedded import embedded, size_of
@@ -126,6 +127,7 @@ def _task(name: str, cells: list[Cell], baseline: str | None, texts: Texts | Non
         "recall": {"measure": relevant, "series": [[_short(point) for point in recalls[c.system]] for c in cells]},
         "lengths": _lengths(cells, texts) if texts else None,
         "tests": _tests(cells, baseline),
+        "cautions": cautions(cells),
     }
 
 

@@ -12,7 +12,7 @@ import pytest
 
 import eval.page
 from eval.cells import Curve, Texts
-from eval.measures import Evaluation, evaluate
+from eval.measures import evaluate
 from eval.page import write_page
 from eval.plots import write_plots
 from eval.report import figures
@@ -102,7 +102,7 @@ def test_the_tests_are_those_that_the_terminal_shows(tmp_path):
 
 def test_a_value_that_is_no_number_is_shown_as_missing(tmp_path):
     cells, _ = toy()
-    broken = Evaluation(cells[0].evaluation.query_ids, {"gain": np.array([np.nan, 1, 2])}, {})
+    broken = replace(cells[0].evaluation, values={"AP": np.array([np.nan, 1, 2])})
     data = held(write_page(tmp_path / "report.html", [replace(cells[0], evaluation=broken)], "toy"))
     system = data["tasks"][0]["systems"][0]
     assert system["mean"] == [None] and system["values"] == [[None, 10_000, 20_000]]
@@ -198,7 +198,7 @@ def test_rounding_is_neither_better_nor_worse_in_a_picture(tmp_path):
     cells, _ = toy()
     one, other = ([0.3, 0.5, 0.5], [0.1 + 0.2, 0.25, 0.75])
     pair = [
-        replace(cell, evaluation=Evaluation(cell.evaluation.query_ids, {"AP": np.array(values)}, {}))
+        replace(cell, evaluation=replace(cell.evaluation, values={"AP": np.array(values)}))
         for cell, values in zip(cells[:2], (one, other), strict=True)
     ]
     with matplotlib.rc_context({"svg.fonttype": "none"}):

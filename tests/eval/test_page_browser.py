@@ -9,8 +9,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from eval.cautions import cautions
 from eval.cells import Curve
-from eval.measures import Evaluation
 from eval.page import write_page
 from tests.reports import BREAKING, cell, many, texts, toy
 
@@ -87,6 +87,13 @@ def test_every_section_is_there_and_no_text_breaks_out(browser, report):
         assert page.evaluate("[...document.querySelectorAll('svg')].every((one) => !one.innerHTML.includes('NaN'))")
 
 
+def test_what_to_be_cautious_about_stands_below_the_figures_of_its_task(browser, report):
+    cells = [one for one in toy()[0] if one.task == "small"]
+    with shown(browser, report) as page:
+        said = page.locator("#results p.caution").all_text_contents()
+    assert said == [f"Caution: {line}" for line in cautions(cells)] and said
+
+
 def test_the_means_are_those_of_the_evaluations(browser, report):
     with shown(browser, report) as page:
         for number, measure in enumerate(["nDCG@10", "R@10", "RR"], 2):
@@ -102,12 +109,12 @@ def test_a_click_on_a_head_sorts_numbers_from_the_highest_and_then_from_the_lowe
     cells, _ = toy()
     gains = [[-2.0, -10.0, -9.0], [3.0, 1.0, 2.0], [-0.5, -0.5, -0.5]]
     cells = [
-        replace(cell, evaluation=Evaluation(cell.evaluation.query_ids, {"gain": np.array(gain)}, {"judged queries": 3}))
+        replace(cell, evaluation=replace(cell.evaluation, values={"AP": np.array(gain)}))
         for cell, gain in zip(cells, gains, strict=False)
     ]
     with shown(browser, write_page(tmp_path / "gains.html", cells, "gains")) as page:
         for expected in ([2.0, -0.5, -7.0], [-7.0, -0.5, 2.0]):
-            head(page, "task", "gain").click()
+            head(page, "task", "AP").click()
             assert numbers(column(page, "task", 2)) == expected
         head(page, "task", "system").click()
         assert column(page, "task", 1) == ["first", "second", "third"]
@@ -166,7 +173,7 @@ def test_a_click_on_a_bar_shows_the_query_and_both_rankings_with_grades_and_text
 def test_queries_won_and_lost_are_those_of_the_terminal_and_else_are_said_to_be_rounded(browser, tmp_path):
     values = {"first": [0.5, 0.5, 0.25], "second": [0.50001, 0.5, 0.5], "third": [0.50002, 0.25, 0.5]}
     cells = [
-        replace(cell, evaluation=Evaluation(cell.evaluation.query_ids, {"AP": np.array(values[cell.system])}, {}))
+        replace(cell, evaluation=replace(cell.evaluation, values={"AP": np.array(values[cell.system])}))
         for cell in toy()[0]
         if cell.task == "small"
     ]
@@ -206,7 +213,7 @@ def test_a_query_without_a_value_is_left_out_of_the_bars_and_counted(browser, tm
     cells = toy()[0][:2]
     gaps = [[np.nan, 0.5, 0.25], [0.5, 0.5, 1.0]]
     cells = [
-        replace(cell, evaluation=Evaluation(cell.evaluation.query_ids, {"gain": np.array(gap)}, {}))
+        replace(cell, evaluation=replace(cell.evaluation, values={"AP": np.array(gap)}))
         for cell, gap in zip(cells, gaps, strict=True)
     ]
     with shown(browser, write_page(tmp_path / "gaps.html", cells, "gaps")) as page:
