@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -26,7 +25,7 @@ from retrieval.protocols import Dataset, Encoder, Reformulator, Reranker, Retrie
 from retrieval.remembered import counted
 from retrieval.run_file import read_run, write_run
 from retrieval.search import MEASURES, check, ranked, searched
-from retrieval.trained import Dev, System, dev_evaluation
+from retrieval.trained import Dev, InTraining, System, dev_evaluation
 from retrieval.types import Qrels, Queries, Run
 from training.collections import Groups
 from training.contamination import contamination
@@ -103,7 +102,7 @@ def train(
         return {}
     trained = system.around(tuning.trained(system.part, best.model))
     runs = {name: ranked(collection, one, test, k) for name, one in {**(baselines or {}), **system.start()}.items()}
-    runs["trained"] = ranked(collection, trained, test, k, folder=out)
+    runs["trained"] = ranked(collection, trained, test, k, folder=None if system.stays(model) else out)
     found = {"training groups": dict(listed.counts), "best step": best.best_step, "steps": best.steps}
     found |= {"dev": dict(best.metrics), "contamination": shared, **counted(trained)}
     return _report(collection, runs, test, measures, out, found, next(iter(system.start())))
@@ -143,7 +142,7 @@ def _prepared(system: System, tuning: Tuning, data: Source | None) -> Any:
     tuning.prepare(model)
     if system.reader and not isinstance(data, FeedbackTexts):
         raise ValueError("a reader is trained on queries with their feedback: data has to be of type feedback_texts")
-    if system.reader and any(one.requires_grad for one in model.transformer.parameters()):
+    if system.reader and not system.stays(model):
         name = type(tuning).__name__
         raise ValueError(f"a reader searches an index that stays, and {name} trains documents: use query_side")
     return model
@@ -215,14 +214,13 @@ def _refresh(
     every = data.base()
     place = {name: position for position, name in enumerate(every.queries.ids)}
     base = every.take(np.array([place[name] for name in lists.queries.ids]))
+    in_training = InTraining(system)
 
     def refreshed(model: Any, step: int) -> Groups:
         path = out / "refreshed" / f"{step}.parquet"
         if not path.is_file():
-            retriever = system.around(system.part.around(model))
-            with tempfile.TemporaryDirectory() as folder:
-                retriever.open(collection.corpus, Path(folder))
-                write_run(searched(collection, retriever, base.queries, data.mining.last_rank), path)
+            retriever = in_training.opened(model, collection.corpus)
+            write_run(searched(collection, retriever, base.queries, data.mining.last_rank), path)
         found = read_run(path, base.queries.ids, collection.corpus.ids)
         return grouped(remine(base, found, data.mining, data.reranker))
 

@@ -28,7 +28,7 @@ from retrieval.retrievers.sparse import SparseRetriever
 from retrieval.search import searched
 from retrieval.types import Qrels, Queries
 
-__all__ = ["Dev", "System", "dev_evaluation"]
+__all__ = ["Dev", "InTraining", "System", "dev_evaluation"]
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +79,11 @@ class System:
         """What is trained."""
         return self.encoder or self.reranker
 
+    def stays(self, model: Any) -> bool:
+        """Whether training this model leaves all that is stored of documents as it is."""
+        trained = [name for name, weight in model.named_parameters() if weight.requires_grad]
+        return self.reranker is not None or all(name.startswith("query_transformer.") for name in trained)
+
     def around(self, part: Any) -> Retriever:
         """The retriever with this in the place of what is trained."""
         if self.reranker is not None:
@@ -106,6 +111,22 @@ def alone(encoder: Any) -> Retriever:
     return DenseRetriever(encoder, Flat())
 
 
+class InTraining:
+    """Opens a system around a model that is being trained; what it stored of documents is used again if it stays."""
+
+    def __init__(self, system: System):
+        self.system, self.place = system, tempfile.TemporaryDirectory()
+
+    def opened(self, model: Any, corpus: Corpus) -> Retriever:
+        """The retriever with the model as it is now; the one before it no longer works if documents are trained."""
+        if not self.system.stays(model):
+            self.place.cleanup()
+            self.place = tempfile.TemporaryDirectory()
+        retriever = self.system.around(self.system.part.around(model))
+        retriever.open(corpus, Path(self.place.name))
+        return retriever
+
+
 def dev_evaluation(
     collection: Collection, held_out: tuple[Queries, Qrels], dev: Dev, system: System, seed: int
 ) -> Callable[[Any], Mapping[str, float]]:
@@ -113,12 +134,11 @@ def dev_evaluation(
     queries, qrels = held_out
     name = digest([collection.corpus.fingerprint, qrels.to_dict(), dev.documents, seed])
     corpus = _sample(collection.corpus, qrels, dev.documents, cache_folder() / "dev" / name, seed)
+    in_training = InTraining(system)
 
     def measured(model: Any) -> Mapping[str, float]:
-        retriever = system.around(system.part.around(model))
-        with tempfile.TemporaryDirectory() as place:  # the vectors of a model that will be another at the next step
-            retriever.open(corpus, Path(place))
-            return evaluate(searched(collection, retriever, queries, 1000), qrels, [dev.measure]).mean
+        run = searched(collection, in_training.opened(model, corpus), queries, 1000)
+        return evaluate(run, qrels, [dev.measure]).mean
 
     return measured
 

@@ -114,6 +114,21 @@ def feedback(tiny_model, data="feedback_texts", model="ance_prf") -> str:
     return text + (listed if data == "feedback_texts" else "")
 
 
+@pytest.mark.parametrize("tuning", ["full", *TUNINGS])
+def test_documents_are_encoded_again_where_their_weights_were_trained_alone(trained, tiny_model, monkeypatch, tuning):
+    encoded, encode = list[int](), Transformer.encode_docs
+    monkeypatch.setattr(Transformer, "encode_docs", lambda self, texts: encoded.append(len(texts)) or encode(self, texts))
+    trained(bi_encoder(tiny_model) + f"tuning: {tuning}\n")
+    dev, whole = [20], [32]  # of 33 documents two are the same text
+    assert encoded == (dev + whole if tuning in TUNINGS[1:] else dev * 3 + whole * 2)  # steps 0, 2, 4; before, after
+
+
+def test_the_first_pass_of_a_reranker_is_indexed_in_the_cache_alone(trained, tiny_model, tmp_path):
+    reranker = f"reranker: {{type: cross_encoder, model: {tiny_model}, seed: 0, dtype: float32}}\n"
+    trained(reranker + "first: bm25\ndepth: 10\n", ", in_batch: false")
+    assert sorted(one.name for one in (tmp_path / "out").iterdir() if one.is_dir()) == ["checkpoints", "model"]
+
+
 def test_queries_are_read_with_their_feedback_over_a_frozen_index(trained, tiny_model, tmp_path):
     results = trained(feedback(tiny_model) + "tuning: query_side\n", "", "dev=null", "data.source.split=test")
     assert results["contamination"]["test queries trained on"] == 28
@@ -210,6 +225,9 @@ def test_dev_leaves_out_documents_of_the_query_s_own_id_as_the_test_does(tmp_pat
 
     class Same:
         part = property(lambda self: self)
+
+        def stays(self, model):
+            return False
 
         def around(self, part):
             return BM25() if part is self else self
