@@ -53,7 +53,8 @@ class Loop(transformers.Trainer):
         if launched_sharded() and not self.is_fsdp_enabled:
             raise ValueError("FSDP needs several processes with an accelerator each: launch without it")
         self.task, self.records, self.hooks = task, records, hooks
-        self.names: list[str] = []
+        self.names: list[str] = []  # of the last batch
+        self.of_step: list[str] = []  # of all batches since the last optimiser step
         self.remove_callback(PrinterCallback)
         self.add_callback(_Progress)
         if tensorboard is not None:
@@ -84,19 +85,19 @@ class Loop(transformers.Trainer):
         self.train(resume_from_checkpoint=str(self.records.checkpoint(last)) if last else None)
 
     def get_train_dataloader(self) -> DataLoader:
-        """The batches, in order: item i belongs to batch i // size."""
+        """Which items, in order: item i belongs to batch i // size. They are read ahead, and only named here."""
         size = self.task.batch_size
         items: Any = range(self.args.max_steps * self.args.gradient_accumulation_steps * size)
 
-        def collate(chosen: Sequence[int]) -> dict[str, Any]:
-            return self.task.collate(chosen[0] // size, [item % size for item in chosen])
-
-        return self.accelerator.prepare(DataLoader(items, self.args.train_batch_size, collate_fn=collate))
+        return self.accelerator.prepare(DataLoader(items, self.args.train_batch_size, collate_fn=_named))
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
         """Add the gradients of a batch. Raises FloatingPointError for a loss that is not finite."""
         model.train()
+        items, size = inputs["items"].tolist(), self.task.batch_size
+        inputs = self.task.collate(items[0] // size, [item % size for item in items])
         self.names = inputs["names"]
+        self.of_step += self.names
         share = self.current_gradient_accumulation_steps
         passes = Passes(
             model,
@@ -111,7 +112,7 @@ class Loop(transformers.Trainer):
             loss = self.task.step(passes, self._prepare_inputs(inputs))
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
             raise self._advised(error) from error
-        self._check_finite("loss", float(loss), self.state.global_step + 1)
+        self._check_finite("loss", float(loss), self.state.global_step + 1, self.names)
         return loss / share
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -119,7 +120,8 @@ class Loop(transformers.Trainer):
         if "loss" not in logs:
             return
         loss, norm, step = logs["loss"], logs["grad_norm"], self.state.global_step
-        self._check_finite("gradient norm", norm, step)
+        self._check_finite("gradient norm", norm, step, self.of_step)
+        self.of_step = []
         figures = {"loss": loss, "learning_rate": logs["learning_rate"], "gradient_norm": norm}
         if self.args.should_save:
             self.records.write(step=step, **figures)
@@ -220,10 +222,14 @@ class Loop(transformers.Trainer):
             f"out of memory at step {self.state.global_step + 1} ({batch}): {self.task.when_out_of_memory}"
         )
 
-    def _check_finite(self, what: str, value: float, step: int) -> None:
+    def _check_finite(self, what: str, value: float, step: int, names: Sequence[str]) -> None:
         if not math.isfinite(value):
-            names = ", ".join(self.names)
-            raise FloatingPointError(f"the {what} is {value} at step {step}, in a batch of the queries {names}")
+            listed = ", ".join(names)
+            raise FloatingPointError(f"the {what} is {value} at step {step}, in a batch of the queries {listed}")
+
+
+def _named(items: Sequence[int]) -> dict[str, Tensor]:
+    return {"items": torch.tensor(items)}
 
 
 class _Progress(ProgressCallback):

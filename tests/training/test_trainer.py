@@ -294,6 +294,18 @@ def test_a_number_that_is_not_finite_stops_with_the_queries_of_the_batch(groups,
     assert [line["step"] for line in lines(tmp_path)] == [1, 2]
 
 
+def test_a_gradient_that_is_not_finite_names_the_queries_of_all_accumulated_batches(groups, tmp_path):
+    seen = []
+
+    def breaks_first(scores, labels, mask):
+        seen.append(labels)
+        return (scores.sum() * 0).sqrt() if len(seen) == 1 else InfoNCE()(scores, labels, mask)
+
+    of_two = "gradient norm is nan at step 1, in a batch of the queries (q\\d+, ){9}q\\d+$"
+    with pytest.raises(FloatingPointError, match=of_two):
+        trainer(breaks_first, accumulate=2).train(tiny_model(), groups, tmp_path)
+
+
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
