@@ -21,7 +21,7 @@ from retrieval.chat_prompt import MessagePrompt
 from retrieval.cli import run
 from retrieval.collection import Collection
 from retrieval.composed import settings
-from retrieval.files import whole_file
+from retrieval.files import digest, whole_file
 from retrieval.locate import cache_folder
 from retrieval.looks import look, told
 from retrieval.protocols import Dataset, Generator, Reformulator, Retriever
@@ -30,7 +30,10 @@ from retrieval.run_file import write_run
 from retrieval.sampling import Sampling
 from retrieval.search import check, searched
 from retrieval.types import Feedback, Queries, Run
-from training.preference import Preference, distinct, mine, ranks_of, read_pairs, write_pairs
+from training.contamination import contamination
+from training.near_duplicates import shingles
+from training.preference import Preference, distinct, mine, mine_best, ranks_of, read_pairs, write_pairs
+from training.sources.judged import lists_of
 
 if TYPE_CHECKING:
     from training.rewriter import RewriterTrainer
@@ -38,13 +41,15 @@ if TYPE_CHECKING:
 __all__ = ["Pairing", "prefer"]
 
 MEASURES = ["Sufficiency@10", "nDCG@10"]
+OWN = {"dpo": "pairs that choose the query", "sft": "texts that are the query"}
 
 
 @dataclass(frozen=True)
 class Pairing:
-    """How texts are ranked for a pair; training.preference.pair says what `k` and `margin` do.
+    """How texts are ranked; training.preference.pair says what `k` and `margin` do, and SFT has no use for a margin.
 
-    `samples` texts are asked for each query, and with `original` its own text takes part. `depth` documents are
+    `samples` texts are asked for each query, and with `original` its own text takes part, joined to its query like
+    any other. `depth` documents are
     searched, one that is not among them ranks next after. A document is needed from the grade `relevant` on.
     """
 
@@ -82,9 +87,11 @@ def prefer(
     """Sample rewrites of the queries of `split`, learn which the retriever prefers, measure on `test` before and after.
 
     `prompt` is a file of chat turns with {query}; None is `general` of the writer multi_query. `join` puts a rewrite to
-    its query, as in `rewrite`; None lets it take the query's place. Each of the `rounds` goes on from the adapter of
-    the one before, which then samples too. On `test` the likeliest rewrite is taken; with `fallback: keep` a query
-    whose rewrite failed stays as it is.
+    its query, as in `rewrite`; None lets it take the query's place. DPO learns the best text of a query against its
+    worst, SFT the best of every query. Each of the `rounds` goes on from the adapter of the one before, which then
+    samples too. On `test` the likeliest rewrite is taken; with `fallback: keep` a query whose rewrite failed stays as
+    it is. Queries of `split` that are also queries of `test`, by id or by their words, are left out of training and
+    counted; what else the two share is counted beside the figures.
     OUT/round-N holds pairs.jsonl, pairs.json (counts) and adapter/, for a generator's `adapter`; OUT a run file per
     system. Killed, it goes on: answers, pairs and adapters that are finished are kept, an unfinished adapter is begun
     anew.
@@ -93,12 +100,15 @@ def prefer(
         raise ValueError(f"preference training needs out, a folder, and at least 1 round, not {rounds}")
     _refuse_untrainable(generator)
     Texts(generator, sampling, pairs.samples, fallback)  # refuses what cannot be before anything is asked
+    _refuse_margin(trainer, pairs)
     collection = dataset.open()
     check(collection, test, measures, pairs.depth)
     check(collection, split, measures)
-    _refuse_shared(collection, split, test)
+    trained_on, left_out = _apart(collection, split, test)
+    shared = _shared(collection, trained_on, split, test, pairs.relevant)
     search = _Search(collection, retriever, join, pairs.depth)
     rewriter = _Rewriter(prompt_of("multi_query_general", prompt, ("query",)), sampling, fallback)
+    mining = _Mining(rewriter, search, pairs, trainer.objective, split, trained_on)
     queries = collection.queries(test)
     systems = {
         "query": search.found(queries),
@@ -107,11 +117,13 @@ def prefer(
     made = []
     for number in range(1, rounds + 1):
         folder = out / f"round-{number}"
-        chosen, counts = _pairs(rewriter, generator, search, pairs, split, folder)
+        chosen, counts = mining.kept(generator, folder)
         made.append({**counts, "training": trainer.train(generator, chosen, folder / "adapter")})
         generator = _wearing(generator, folder / "adapter")
         systems[f"round {number}"] = search.found(queries, rewriter.likeliest(generator, queries))
-    return _report(collection, systems, test, measures, out, made) | {"rounds": made, **rewriter.counts}
+    notes = [*_told(made), f"adapter: {out / f'round-{rounds}' / 'adapter'}", *_told_shared(shared, left_out, split)]
+    about = {"rounds": made, "test queries left out of training": left_out, "contamination": shared, **rewriter.counts}
+    return _report(collection, systems, test, measures, out, notes) | about
 
 
 class _Given:
@@ -180,27 +192,83 @@ class _Rewriter:
         return found
 
 
-def _pairs(
-    rewriter: _Rewriter, generator: Generator, search: _Search, pairing: Pairing, split: str, folder: Path
-) -> tuple[list[Preference], dict[str, int]]:
-    """The pairs that a round trains on and how many queries gave none; those in `folder` where it has them.
+class _Mining:
+    """What is learned from the texts that a generator writes for the queries that are trained on."""
 
-    Raises ValueError where these were made of something else, with what, and where there is none.
-    """
-    about = {**search.about(split), "pairing": asdict(pairing), **rewriter.about(generator)}
-    kept = folder / "pairs.json"
-    if kept.is_file():
-        before = json.loads(kept.read_text(encoding="utf-8"))
-        _refuse_other(folder, before["made of"], json.loads(json.dumps(about)))
-        return read_pairs(folder / "pairs.jsonl"), before["counts"]
-    pairs, counts = _mined(rewriter, generator, search, pairing, split)
-    if not pairs:
-        listed = ", ".join(f"{what} {count}" for what, count in counts.items() if count)
-        raise ValueError(f"no pair to train on ({listed}): more samples, or a higher temperature, make more of them")
-    write_pairs(folder / "pairs.jsonl", pairs)
-    with whole_file(kept) as part:
-        part.write_text(json.dumps({"made of": about, "counts": counts}, indent=2) + "\n", encoding="utf-8")
-    return pairs, counts
+    def __init__(
+        self,
+        rewriter: _Rewriter,
+        search: _Search,
+        pairing: Pairing,
+        objective: Literal["dpo", "sft"],
+        split: str,
+        queries: Queries,
+    ):
+        self.rewriter, self.search, self.pairing, self.objective = rewriter, search, pairing, objective
+        self.split, self.queries = split, queries
+
+    def kept(self, generator: Generator, folder: Path) -> tuple[list[Preference], dict[str, int]]:
+        """What a round trains on and how many queries gave nothing; that in `folder` where it has it.
+
+        Raises ValueError where this was made of something else, with what, and where there is nothing.
+        """
+        about = {**self._about(), **self.rewriter.about(generator)}
+        kept = folder / "pairs.json"
+        if kept.is_file():
+            before = json.loads(kept.read_text(encoding="utf-8"))
+            _refuse_other(folder, before["made of"], json.loads(json.dumps(about)))
+            return read_pairs(folder / "pairs.jsonl"), before["counts"]
+        pairs, counts = self._mined(generator)
+        if not pairs:
+            listed = ", ".join(f"{what} {count}" for what, count in counts.items() if count)
+            what = "pair" if self.objective == "dpo" else "text"
+            raise ValueError(
+                f"no {what} to train on ({listed}): more samples, or a higher temperature, make more of them"
+            )
+        write_pairs(folder / "pairs.jsonl", pairs)
+        with whole_file(kept) as part:
+            part.write_text(json.dumps({"made of": about, "counts": counts}, indent=2) + "\n", encoding="utf-8")
+        return pairs, counts
+
+    def _about(self) -> dict[str, Any]:
+        own = {"objective": self.objective, "trained on": digest(list(self.queries.ids))}
+        return {**self.search.about(self.split), "pairing": asdict(self.pairing), **own}
+
+    def _mined(self, generator: Generator) -> tuple[list[Preference], dict[str, int]]:
+        pairing = self.pairing
+        needed = _needed(self.search.collection, self.split, self.queries, pairing.relevant)
+        own = [place for place, rows in enumerate(needed) if len(rows)]
+        queries, needed = self.queries.take(own), [needed[place] for place in own]
+        slots = self.rewriter.sampled(generator, queries, pairing.samples)
+        first = [[text] if pairing.original else [] for text in queries.texts]
+        texts = [distinct([*own, *some]) for own, some in zip(first, slots, strict=True)]
+        ranks = self._ranks(queries, texts, needed)
+        chats = dict(zip(queries.ids, self.rewriter.chats(queries), strict=True))
+        if self.objective == "dpo":
+            pairs, counts = mine(chats, ranks, pairing.k, pairing.margin)
+        else:
+            pairs, counts = mine_best(chats, ranks, pairing.k)
+        by_id = dict(zip(queries.ids, queries.texts, strict=True))
+        return pairs, {
+            "queries without a needed document": len(self.queries) - len(queries),
+            **counts,
+            OWN[self.objective]: sum(one.chosen == by_id[one.query_id] for one in pairs),
+            "failed generations": sum(text is None for some in slots for text in some),
+        }
+
+    def _ranks(
+        self, queries: Queries, texts: Sequence[Sequence[str]], needed: Sequence[np.ndarray]
+    ) -> dict[str, dict[str, list[int]]]:
+        """For each query and text the ranks of the needed documents; the n-th texts of all are searched at once."""
+        ranks: dict[str, dict[str, list[int]]] = {query: {} for query in queries.ids}
+        for number in range(max(map(len, texts), default=0)):
+            own = [place for place, some in enumerate(texts) if number < len(some)]
+            said = [texts[place][number] for place in own]
+            run = self.search.found(queries.take(own), said)
+            found = ranks_of(run, [needed[place] for place in own], self.pairing.depth)
+            for place, text, one in zip(own, said, found, strict=True):
+                ranks[queries.ids[place]][text] = one
+        return ranks
 
 
 def _refuse_other(folder: Path, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
@@ -209,43 +277,6 @@ def _refuse_other(folder: Path, then: Mapping[str, Any], now: Mapping[str, Any])
     if differing:
         shown = "; ".join(f"{key} was {then.get(key)}, is {now.get(key)}" for key in differing)
         raise ValueError(f"{folder} holds pairs made of something else ({shown}): name another folder with out=...")
-
-
-def _mined(
-    rewriter: _Rewriter, generator: Generator, search: _Search, pairing: Pairing, split: str
-) -> tuple[list[Preference], dict[str, int]]:
-    every = search.collection.queries(split)
-    needed = _needed(search.collection, split, every, pairing.relevant)
-    own = [place for place, rows in enumerate(needed) if len(rows)]
-    queries, needed = every.take(own), [needed[place] for place in own]
-    slots = rewriter.sampled(generator, queries, pairing.samples)
-    first = [[text] if pairing.original else [] for text in queries.texts]
-    texts = [distinct([*own, *some]) for own, some in zip(first, slots, strict=True)]
-    ranks = _ranks(search, queries, texts, needed, pairing)
-    chats = dict(zip(queries.ids, rewriter.chats(queries), strict=True))
-    pairs, counts = mine(chats, ranks, pairing.k, pairing.margin)
-    by_id = dict(zip(queries.ids, queries.texts, strict=True))
-    return pairs, {
-        "queries without a needed document": len(every) - len(queries),
-        **counts,
-        "pairs that choose the query": sum(one.chosen == by_id[one.query_id] for one in pairs),
-        "failed generations": sum(text is None for some in slots for text in some),
-    }
-
-
-def _ranks(
-    search: _Search, queries: Queries, texts: Sequence[Sequence[str]], needed: Sequence[np.ndarray], pairing: Pairing
-) -> dict[str, dict[str, list[int]]]:
-    """For each query and text the ranks of the needed documents; the n-th texts of all queries are searched at once."""
-    ranks: dict[str, dict[str, list[int]]] = {query: {} for query in queries.ids}
-    for number in range(max(map(len, texts), default=0)):
-        own = [place for place, some in enumerate(texts) if number < len(some)]
-        said = [texts[place][number] for place in own]
-        run = search.found(queries.take(own), None if pairing.original and number == 0 else said)
-        found = ranks_of(run, [needed[place] for place in own], pairing.depth)
-        for place, text, one in zip(own, said, found, strict=True):
-            ranks[queries.ids[place]][text] = one
-    return ranks
 
 
 def _needed(collection: Collection, split: str, queries: Queries, relevant: int) -> list[np.ndarray]:
@@ -276,12 +307,51 @@ def _refuse_untrainable(generator: Generator) -> None:
         raise ValueError("preference training runs in one process: start it without accelerate launch")
 
 
-def _refuse_shared(collection: Collection, split: str, test: str) -> None:
-    """Raises ValueError for queries that are both trained on and measured."""
-    own, others = collection.queries(split), {text.casefold().strip() for text in collection.queries(test).texts}
-    both = [name for name, text in zip(own.ids, own.texts, strict=True) if text.casefold().strip() in others]
-    if both:
-        raise ValueError(f"splits {split} and {test} share {len(both)} queries, such as {both[0]!r}: name two others")
+def _refuse_margin(trainer: RewriterTrainer, pairs: Pairing) -> None:
+    """Raises ValueError for a margin between two texts where one alone is learned."""
+    if trainer.objective == "sft" and pairs.margin:
+        raise ValueError(
+            f"pairs.margin is {pairs.margin}, of the best text over the worst, and sft learns the best of every query "
+            "alone: leave it out, or take trainer.objective: dpo"
+        )
+
+
+def _apart(collection: Collection, split: str, test: str) -> tuple[Queries, int]:
+    """The queries of a split that are not measured, told apart by id and by words, and how many are.
+
+    Raises ValueError where all are.
+    """
+    own, measured = collection.queries(split), collection.queries(test)
+    words = shingles(own.texts, 1).whole
+    same = np.isin(words, shingles(measured.texts, 1).whole) & (words != 0)
+    same |= np.isin(own.ids, measured.ids)
+    if same.all():
+        raise ValueError(
+            f"all {len(own)} queries of split {split} are queries of {test}, such as {own.ids[0]!r}: name two others"
+        )
+    return own.take(np.flatnonzero(~same)), int(same.sum())
+
+
+def _shared(collection: Collection, queries: Queries, split: str, test: str, relevant: int) -> dict[str, int]:
+    """What the queries that are trained on and the documents that they need share with the test."""
+    lists = lists_of(collection.corpus, queries, collection.qrels(split))
+    rows = np.unique(collection.corpus.ids.rows(collection.qrels(test).doc_ids))
+    documents = collection.corpus.texts(rows[rows >= 0])
+    return contamination(lists.where(lists.labels >= relevant), collection.queries(test), documents)
+
+
+def _told_shared(shared: Mapping[str, int], left_out: int, split: str) -> list[str]:
+    counts = ", ".join(f"{what} {count}" for what, count in shared.items() if "trained on" in what and count)
+    lines = [f"left out of training: {left_out} queries of {split} that are test queries"] if left_out else []
+    return [*lines, f"shared by training and test: {counts or 'no query and no judged document, nor nearly'}"]
+
+
+def _told(made: Sequence[Mapping[str, Any]]) -> list[str]:
+    lines = []
+    for number, one in enumerate(made, 1):
+        counts = {**{what: count for what, count in one.items() if what != "training" and count}, **one["training"]}
+        lines.append(f"round {number}: " + ", ".join(f"{what} {_short(count)}" for what, count in counts.items()))
+    return lines
 
 
 def _report(
@@ -290,17 +360,13 @@ def _report(
     test: str,
     measures: list[str],
     out: Path,
-    made: Sequence[Mapping[str, Any]],
+    notes: Sequence[str],
 ) -> dict[str, Any]:
     qrels = collection.qrels(test)
     for name, found in systems.items():
         write_run(replace(found, name=name), out / f"{name.replace(' ', '-')}.parquet")
     measured = {name: evaluate(found, qrels, measures) for name, found in systems.items()}
-    seen, notes = look(collection, test, "prefer", systems.values()), []
-    for number, one in enumerate(made, 1):
-        counts = {**{what: count for what, count in one.items() if what != "training" and count}, **one["training"]}
-        notes.append(f"round {number}: " + ", ".join(f"{what} {_short(count)}" for what, count in counts.items()))
-    notes.append(f"adapter: {out / f'round-{len(made)}' / 'adapter'}")
+    seen = look(collection, test, "prefer", systems.values())
     print_report(measured, f"{collection.name}, {test}", "untrained", [*notes, told(seen)])
     return figures(measured, "untrained") | {"looks": seen}
 

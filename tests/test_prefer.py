@@ -65,7 +65,7 @@ def collection(tmp_path):
 
 
 def trained(collection, generator, out, **more):
-    trainer = RewriterTrainer(steps=2, batch_size=2, learning_rate=1e-3, rank=4)
+    trainer = more.pop("trainer", RewriterTrainer(steps=2, batch_size=2, learning_rate=1e-3, rank=4))
     given = {"pairs": SMALL, "sampling": Sampling(8, 1.0), "measures": ["Sufficiency@1"], "retriever": BM25(), **more}
     return prefer(collection, generator=generator, trainer=trainer, out=out, **given)
 
@@ -110,6 +110,77 @@ def test_without_the_query_itself_two_texts_are_compared(collection, tiny_chat, 
     assert results["rounds"][0]["pairs that choose the query"] == 1
     with pytest.raises(ValueError, match=r"no pair to train on \(queries without a needed document 1, queries 3"):
         trained(collection, Rules(str(tiny_chat)), tmp_path / "b", pairs=Pairing(1, False, 1, depth=10))
+
+
+class Watched:
+    """A trainer that learns nothing; it keeps what it is given."""
+
+    def __init__(self, objective="dpo"):
+        self.objective, self.pairs = objective, []
+
+    def train(self, generator, pairs, folder):
+        self.pairs = [(one.query_id, one.chosen, one.rejected) for one in pairs]
+        return {"pairs": len(pairs)}
+
+
+class Says:
+    """A rewriter that says always the same, with or without an adapter."""
+
+    def __init__(self, text="otter", model="m", adapter=None, revision=None, template_options=None):
+        self.text, self.model, self.adapter, self.revision = text, model, adapter, revision
+        self.template_options = template_options or {}
+
+    def contract(self):
+        return {"says": self.text}
+
+    def generate(self, requests):
+        yield from ((place, Generation(self.text, 1, 1)) for place in range(len(requests)))
+
+
+def test_queries_of_the_test_are_left_out_of_training_and_counted_beside_the_figures(tmp_path, capsys):
+    queries = QUERIES | {"t1": "Animal: Q1!", "t2": "animal of the test"}
+    train = {name: {"a": 1} for name in ("q1", "q2", "q3", "t2")}  # q1 says what t1 says, t2 is in both splits
+    write_collection(tmp_path / "toy", DOCUMENTS, queries, {"train": train, "test": {"t1": {"a": 1}, "t2": {"b": 1}}})
+    watched = Watched()
+    results = trained(Folder(str(tmp_path / "toy")), Says(), tmp_path / "out", trainer=watched)
+    assert [query for query, _, _ in watched.pairs] == ["q2", "q3"]
+    assert results["test queries left out of training"] == 2 and results["rounds"][0]["queries"] == 2
+    shared = results["contamination"]
+    assert shared["test queries"] == 2 and shared["test queries trained on"] == 0
+    assert shared["judged documents trained on"] == 1  # a, of t1
+    shown = capsys.readouterr().out
+    assert "left out of training: 2 queries of train that are test queries" in shown
+    assert "shared by training and test: judged documents trained on 1" in shown
+
+
+def test_sft_learns_the_best_text_of_every_query_also_where_all_are_as_good(collection, tmp_path):
+    watched, alone = Watched("sft"), Pairing(1, original=False, k=1, depth=10)
+    results = trained(collection, Says(), tmp_path / "out", trainer=watched, pairs=alone)
+    assert watched.pairs == [("q1", "otter", None), ("q2", "otter", None), ("q3", "otter", None)]
+    assert results["rounds"][0]["texts"] == 3 and results["rounds"][0]["queries without a text"] == 0
+    with pytest.raises(ValueError, match=r"made of something else \(objective was sft, is dpo"):
+        trained(collection, Says(), tmp_path / "out", trainer=Watched(), pairs=alone)
+
+
+def test_the_query_itself_is_joined_to_its_query_like_any_text(collection, tmp_path):
+    class Joined(Append):
+        def _joined(self, query, texts):
+            return "comet" if texts == [query] else super()._joined(query, texts)
+
+    watched, one = Watched(), Pairing(1, k=1, depth=10)
+    trained(collection, Says("violin"), tmp_path / "out", trainer=watched, pairs=one, join=Joined(repeat=0))
+    # joined to itself a query says "comet", which finds b alone; plain, it would find a too, and "violin" does not
+    assert watched.pairs == [("q3", "animal q3", "violin")]
+
+
+@pytest.mark.parametrize("name", ["scifact-qwen", "scifact-qwen-best-of-n"])
+def test_a_recipe_gets_past_the_queries_that_scifact_has_in_both_splits(data, tmp_path, name):
+    recipe = yaml.safe_load((CONFIGS / "prefer" / f"{name}.yaml").read_text())
+    watched, pairs = Watched(recipe["trainer"]["objective"]), Pairing(**recipe["pairs"] | {"samples": 1, "depth": 10})
+    scifact = Folder(recipe["dataset"]["path"])
+    results = trained(scifact, Says("cells"), tmp_path / "out", trainer=watched, pairs=pairs, measures=["nDCG@10"])
+    assert results["test queries left out of training"] == 2 and results["rounds"][0]["queries"] == 807
+    assert results["contamination"]["test queries trained on"] == 0
 
 
 def test_a_join_puts_the_rewrite_to_its_query(collection, tiny_chat, tmp_path):
@@ -197,8 +268,9 @@ def test_pairs_of_other_data_are_refused_by_name(collection, tiny_chat, tmp_path
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ({"test": "train"}, "splits train and train share 4 queries, such as 'q1'"),
+        ({"test": "train"}, "all 4 queries of split train are queries of train, such as 'q1': name two others"),
         ({"rounds": 0}, "at least 1 round, not 0"),
+        ({"trainer": RewriterTrainer("sft"), "pairs": Pairing(margin=1)}, "sft learns the best of every query alone"),
         ({"sampling": Sampling(8)}, "2 samples at temperature 0 are all the same"),
         ({"split": "dev"}, "no split 'dev'"),
         ({"measures": ["Sufficient@1"]}, "unknown measure 'Sufficient@1'"),

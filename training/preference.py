@@ -13,19 +13,19 @@ from retrieval.files import whole_file
 from retrieval.order import PAD
 from retrieval.types import Run
 
-__all__ = ["Preference", "distinct", "mine", "pair", "ranks_of", "read_pairs", "write_pairs"]
+__all__ = ["Preference", "distinct", "mine", "mine_best", "pair", "ranks_of", "read_pairs", "write_pairs"]
 
 Ranks = Mapping[str, Sequence[int]]
 
 
 @dataclass(frozen=True)
 class Preference:
-    """Two answers to a chat, of which one serves a query better."""
+    """Two answers to a chat, of which one serves a query better; or the best one alone."""
 
     query_id: str
     messages: Sequence[Mapping[str, str]]  # the chat, {"role": ..., "content": ...}
     chosen: str
-    rejected: str
+    rejected: str | None = None
 
 
 def pair(ranks: Ranks, k: int | None = None, margin: float = 0.0) -> tuple[str, str] | None:
@@ -36,13 +36,18 @@ def pair(ranks: Ranks, k: int | None = None, margin: float = 0.0) -> tuple[str, 
     rank alone. None where best and worst are as good, or equal by Sufficiency@k and less than `margin` ranks apart:
     there is nothing to learn. Raises ValueError for a text without ranks.
     """
-    lacking = next((text for text, found in ranks.items() if not len(found)), None)
-    if lacking is not None:
-        raise ValueError(f"{lacking!r} has no rank of any document that is needed")
-    worth = {text: (k is not None and max(found) <= k, -float(np.mean(found))) for text, found in ranks.items()}
+    worth = _worth(ranks, k)
     best, worst = max(worth, key=worth.__getitem__), min(worth, key=worth.__getitem__)
     close = worth[best][0] == worth[worst][0] and worth[best][1] - worth[worst][1] < margin
     return None if worth[best] == worth[worst] or close else (best, worst)
+
+
+def _worth(ranks: Ranks, k: int | None) -> dict[str, tuple[bool, float]]:
+    """By what texts are compared, the higher the better. Raises ValueError for a text without ranks."""
+    lacking = next((text for text, found in ranks.items() if not len(found)), None)
+    if lacking is not None:
+        raise ValueError(f"{lacking!r} has no rank of any document that is needed")
+    return {text: (k is not None and max(found) <= k, -float(np.mean(found))) for text, found in ranks.items()}
 
 
 def mine(
@@ -64,6 +69,22 @@ def mine(
         else:
             dropped[f"queries without a {'second text' if len(ranks[query]) < 2 else 'difference'}"] += 1
     return pairs, {"queries": len(chats), **dropped, "pairs": len(pairs)}
+
+
+def mine_best(
+    chats: Mapping[str, Sequence[Mapping[str, str]]], ranks: Mapping[str, Ranks], k: int | None = None
+) -> tuple[list[Preference], dict[str, int]]:
+    """The best text of every query that has any, the first of equal ones, and how many queries have none.
+
+    Texts are compared as `pair` compares them: the best of n is learned also where it is as good as the others.
+    Kachuee et al. (2025).
+    """
+    found = []
+    for query, messages in chats.items():
+        worth = _worth(ranks[query], k)
+        if worth:
+            found.append(Preference(query, messages, max(worth, key=worth.__getitem__)))
+    return found, {"queries": len(chats), "queries without a text": len(chats) - len(found), "texts": len(found)}
 
 
 def ranks_of(run: Run, needed: Sequence[np.ndarray], depth: int) -> list[list[int]]:

@@ -27,7 +27,7 @@ class RewriterTrainer:
     def __init__(
         self,
         objective: Literal["dpo", "sft"] = "dpo",
-        beta: float = 0.1,
+        beta: float | None = None,
         steps: int | None = None,
         epochs: float = 1.0,
         batch_size: int = 8,
@@ -39,18 +39,18 @@ class RewriterTrainer:
         gradient_checkpointing: bool = False,
         seed: int = 0,
     ):
-        """`sft` learns the chosen texts and takes no `beta`. `steps` None is as many as `epochs` take.
+        """`sft` learns the chosen texts and takes no `beta`; None is 0.1 for `dpo`.
 
-        `batch_size` is of one step, `accumulate` over how many passes it is spread. `rank` is the LoRA's, whose alpha
-        is twice that, and `targets` the layers it stands beside, by peft's names; an adapter that is trained on keeps
-        its own. `precision` is that of the base's weights too. Raises ModuleNotFoundError without trl.
+        `steps` None is as many as `epochs` take. `batch_size` is of one step, `accumulate` over how many passes it is
+        spread. `rank` is the LoRA's, whose alpha is twice that, and `targets` the layers it stands beside, by peft's
+        names; an adapter that is trained on keeps its own. `precision` is that of the base's weights too. Raises
+        ModuleNotFoundError without trl.
         """
-        if objective not in ("dpo", "sft"):
-            raise ValueError(f'objective is "dpo" or "sft", not {objective!r}')
-        if beta <= 0 or learning_rate <= 0 or epochs <= 0 or rank < 1 or (steps is not None and steps < 1):
+        beta = _beta(objective, beta)
+        if learning_rate <= 0 or epochs <= 0 or rank < 1 or (steps is not None and steps < 1):
             raise ValueError(
-                "beta, learning_rate and epochs are above 0, rank and steps at least 1, "
-                f"not {beta}, {learning_rate}, {epochs}, {rank} and {steps}"
+                "learning_rate and epochs are above 0, rank and steps at least 1, "
+                f"not {learning_rate}, {epochs}, {rank} and {steps}"
             )
         if batch_size < 1 or accumulate < 1 or batch_size % accumulate:
             raise ValueError(f"batch_size {batch_size} does not divide into {accumulate} passes")
@@ -118,13 +118,19 @@ class RewriterTrainer:
         return {"pairs": len(pairs), "steps": trainer.state.global_step, **figures}
 
     def _example(self, one: Preference, reader: Any) -> dict[str, Any]:
-        """A pair as trl takes it. Raises ValueError where an answer's prompt would not be the one it is asked by."""
+        """A pair as trl takes it.
+
+        Raises ValueError where an answer's prompt would not be the one it is asked by, or DPO has no rejected text.
+        """
         from retrieval.chat_prompt import DATE
         from retrieval.sampling import Request
 
         options = {"date_string": DATE, **reader.options}
         turns = [dict(turn) for turn in one.messages]
-        answers = {name: [{"role": "assistant", "content": getattr(one, name)}] for name in ("chosen", "rejected")}
+        if self.objective == "dpo" and one.rejected is None:
+            raise ValueError(f"the pair of query {one.query_id} has no rejected text, which dpo needs")
+        learned = ("chosen", "rejected") if self.objective == "dpo" else ("chosen",)
+        answers = {name: [{"role": "assistant", "content": getattr(one, name)}] for name in learned}
         prompt = reader.read(Request(turns))
         for answer in answers.values():
             whole = reader.tokenizer.apply_chat_template(turns + answer, tokenize=False, **options)
@@ -216,6 +222,19 @@ def _stop_at_nan(seen: _Seen, accumulate: int, passes: int) -> Any:
                 )
 
     return Stop()
+
+
+def _beta(objective: str, beta: float | None) -> float | None:
+    """DPO's beta; SFT has none. Raises ValueError for an objective that is neither, and a beta that cannot be."""
+    if objective not in ("dpo", "sft"):
+        raise ValueError(f'objective is "dpo" or "sft", not {objective!r}')
+    if objective == "sft":
+        if beta is not None:
+            raise ValueError(f"beta is {beta}, and sft has no use for it: leave it out, or take objective: dpo")
+        return None
+    if beta is not None and beta <= 0:
+        raise ValueError(f"beta is {beta}; it is above 0")
+    return 0.1 if beta is None else beta
 
 
 def _reader(base: Path, generator: Any) -> Any:

@@ -8,7 +8,7 @@ import pytest
 
 from retrieval.ids import DocIds
 from retrieval.types import Run
-from training.preference import Preference, distinct, mine, pair, ranks_of, read_pairs, write_pairs
+from training.preference import Preference, distinct, mine, mine_best, pair, ranks_of, read_pairs, write_pairs
 
 RANKS = {"original": (4, 9), "first": (1, 3), "second": (2, 20)}
 
@@ -50,6 +50,18 @@ def test_the_pairs_of_all_queries_come_with_the_counts_of_those_that_have_none()
     }
 
 
+def test_the_best_text_of_every_query_is_learned_whether_or_not_the_others_are_worse():
+    chats = {name: [{"role": "user", "content": name}] for name in ("some", "same", "alone", "none")}
+    ranks = {"some": RANKS, "same": {"a": (1,), "b": (1,)}, "alone": {"a": (900,)}, "none": {}}
+    found, counts = mine_best(chats, ranks, k=5)
+    assert [(one.query_id, one.chosen, one.rejected) for one in found] == [
+        ("some", "first", None),
+        ("same", "a", None),
+        ("alone", "a", None),
+    ]
+    assert counts == {"queries": 4, "queries without a text": 1, "texts": 3}
+
+
 def test_ranks_count_from_1_and_what_is_not_found_comes_next():
     docs = DocIds.of(pa.array(["a", "b", "c", "d"]))
     rows = np.array([[2, 0, 1], [3, -1, -1]], np.int32)
@@ -65,7 +77,8 @@ def test_case_and_blanks_make_no_other_text():
 
 
 def test_pairs_are_read_as_they_were_written(tmp_path):
-    pairs = [Preference("q", [{"role": "user", "content": "ö\n{x}"}], "a\u2028b", "c")]
+    turns = [{"role": "user", "content": "ö\n{x}"}]
+    pairs = [Preference("q", turns, "a\u2028b", "c"), Preference("r", turns, "alone")]
     write_pairs(tmp_path / "pairs.jsonl", pairs)
     assert read_pairs(tmp_path / "pairs.jsonl") == pairs
 

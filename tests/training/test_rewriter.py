@@ -207,6 +207,18 @@ def test_out_of_memory_says_what_to_raise(generator, tmp_path, monkeypatch):
         RewriterTrainer(**FEW).train(generator, PAIRS, tmp_path / "a")
 
 
+def test_the_best_text_alone_is_enough_for_sft_and_not_for_dpo(generator, tmp_path):
+    alone = [Preference(one.query_id, one.messages, one.chosen) for one in PAIRS]
+    figures = RewriterTrainer(objective="sft", **FEW | {"steps": 1}).train(generator, alone, tmp_path / "a")
+    assert figures["pairs"] == 4
+    with pytest.raises(ValueError, match="the pair of query q0 has no rejected text"):
+        RewriterTrainer(**FEW).train(generator, alone, tmp_path / "b")
+
+
+def test_beta_is_of_dpo_alone():
+    assert RewriterTrainer().beta == 0.1 and RewriterTrainer(objective="sft").beta is None
+
+
 def test_no_pairs_are_refused(generator, tmp_path):
     with pytest.raises(ValueError, match="there is no pair to train on"):
         RewriterTrainer().train(generator, [], tmp_path / "a")
@@ -249,7 +261,9 @@ def test_without_trl_the_error_is_the_line_that_installs_it(monkeypatch):
     ("wrong", "message"),
     [
         ({"objective": "ppo"}, 'objective is "dpo" or "sft"'),
-        ({"beta": 0}, "beta, learning_rate and epochs are above 0"),
+        ({"beta": 0}, "beta is 0; it is above 0"),
+        ({"objective": "sft", "beta": 0.1}, "beta is 0.1, and sft has no use for it: leave it out"),
+        ({"learning_rate": 0}, "learning_rate and epochs are above 0"),
         ({"steps": 0}, "rank and steps at least 1"),
         ({"batch_size": 4, "accumulate": 3}, "batch_size 4 does not divide into 3 passes"),
     ],
