@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from retrieval.asking import Asker, answer_of
+from retrieval.asking import Asker, answer_of, cut_words
 from retrieval.collection import Collection
 from retrieval.corpus import Document
 from retrieval.protocols import Dataset, Generator
@@ -52,24 +52,33 @@ class WeakQueries:
         fallback: Literal["drop"] | None = None,
         evaluation: Dataset | None = None,
         splits: list[str] | None = None,
+        words: int | None = 50,
     ):
         """`documents` is how many are drawn with `seed` of those without a judgement in any split; None is all.
 
         `judged` lets the judged ones in as well: doc2query and GPL ask about the collection that they search. What is
         trained on the queries may be tested on another collection: none is asked about that `evaluation` judges, and
         none of its queries is kept, nor one of the collection itself but those of `splits`, by default train alone.
-        `keep.best` and the like go by the mean log-probability of a query's tokens. A generation that failed raises
-        ValueError unless `fallback` is drop.
+        Queries are cut to `words`, as SPTAR does. `keep.best` and the like go by the mean log-probability of a query's
+        tokens: sampling stops at the end of the line then, and a query that is less than its answer is dropped. A
+        generation that failed raises ValueError unless `fallback` is drop.
         """
         if (documents is not None and documents < 1) or per_document < 1:
             raise ValueError(f"documents (or None) and per_document are at least 1, not {documents} and {per_document}")
         if per_document > 1 and not sampling.temperature:
             raise ValueError(f"{per_document} queries at temperature 0 are all the same: give sampling a temperature")
+        if words is not None and words < 1:
+            raise ValueError(f"words is {words}; a query has at least 1 word")
+        if keep.scored and "\n" not in sampling.stop:
+            raise ValueError(
+                "keep goes by the log-probabilities of whole answers, which are those of their first lines alone where "
+                'sampling stops there: give sampling.stop ["\\n"]'
+            )
         if fallback not in (None, "drop"):
             raise ValueError(f'fallback is "drop" or None, not {fallback!r}')
         self.prompt, self.documents, self.per_document, self.judged = prompt, documents, per_document, judged
         self.keep, self.seed, self.fallback = keep, seed, fallback
-        self.evaluation, self.splits = evaluation, splits
+        self.evaluation, self.splits, self.words = evaluation, splits, words
         self.sampling = replace(sampling, logprobs=True) if keep.scored else sampling
         self.asker = Asker(generator, self.sampling, fallback)
 
@@ -83,7 +92,8 @@ class WeakQueries:
         """The documents, once the queries are there."""
         rows, counts = pool(collection, self.documents, self.judged, self.seed, self._evaluation)
         answers = self._answers(collection, rows)
-        texts = [clean(_text(one)) for one in answers]
+        whole = [clean(_text(one)) for one in answers]
+        texts = [self._cut(text) for text in whole]
         kept, dropped = self._kept(collection, answers, texts)
         documents = collection.corpus.ids.take(rows)
         queries = {str(FIRST_ID + place): texts[place] for place in kept.tolist()}
@@ -91,6 +101,8 @@ class WeakQueries:
         made.queries.update(queries)
         made.qrels.update({name: {documents[(int(name) - FIRST_ID) // self.per_document]: 1} for name in queries})
         made.counts.update(counts | {"answers": len(answers), "queries": len(kept)})
+        if self.words is not None:
+            made.counts[f"queries cut to {self.words} words"] = sum(texts[place] != whole[place] for place in kept)
         made.counts.update({f"dropped: {what}": count for what, count in dropped.items()})
         yield from collection.corpus
 
@@ -100,7 +112,7 @@ class WeakQueries:
 
     def _about(self) -> dict[str, Any]:
         about: dict[str, Any] = {"documents": self.documents, "per document": self.per_document, "judged": self.judged}
-        about |= {"splits": self.splits, "seed": self.seed, "keep": asdict(self.keep)}
+        about |= {"splits": self.splits, "seed": self.seed, "keep": asdict(self.keep), "words": self.words}
         return {**about, **self.prompt.about(), "asked": self.asker.about()}
 
     @property
@@ -157,8 +169,16 @@ class WeakQueries:
         if self._evaluation is not None:
             sieve.keep(f"a query of {self._evaluation.name}", unlike(sieve.of(texts), _queries(self._evaluation)))
         if self.keep.scored:
+            said = zip(sieve.of(answers), sieve.of(texts), strict=True)
+            sieve.keep(
+                "less than the answer that has a score", np.array([one.text.strip() == text for one, text in said])
+            )
             sieve.keep(*self.keep.by_score(np.array([_likelihood(one) for one in sieve.of(answers)])))
         return sieve.finish(), sieve.dropped
+
+    def _cut(self, text: str) -> str:
+        cut, more = cut_words(text, self.words)
+        return cut if more else text
 
     def _refuse_taken(self, collection: Collection, queries: Mapping[str, str]) -> None:
         taken = {name for split in collection.splits() for name in collection.qrels(split).query_ids} & {*queries}
@@ -221,5 +241,5 @@ def _text(one: Generation) -> str:
 
 
 def _likelihood(one: Generation) -> float:
-    """The mean log-probability of the tokens that the model chose."""
+    """The mean log-probability of the tokens that the model chose, for an answer of which nothing was cut."""
     return float(np.mean(one.logprobs)) if one.logprobs else -np.inf

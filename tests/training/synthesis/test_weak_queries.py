@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -16,6 +17,7 @@ from training.query_prompt import QueryPrompt
 from training.synthesis.weak_queries import WeakQueries, clean, pool
 
 DOCUMENTS = [(f"d{n}", "", f"old comet number {n}") for n in range(8)] + [("blank", "", " ")]
+LINE = Sampling(128, stop=["\n"])
 QRELS = {"train": {"q1": {"d0": 1}}, "test": {"q2": {"d1": 0, "elsewhere": 1}}}
 
 
@@ -132,15 +134,41 @@ def test_the_likeliest_are_kept_by_the_mean_log_probability_of_their_tokens(coll
     def say(number, sample):
         return Generation(f"comet {number} now", 1, 2, "stop", [-number / 2, -number])
 
-    texts, _, counts = written(WeakQueries(Model(say), keep=Keep(best=2)), collection, tmp_path / "out")
+    texts, _, counts = written(WeakQueries(Model(say), sampling=LINE, keep=Keep(best=2)), collection, tmp_path / "out")
     assert list(texts.values()) == ["comet 2 now", "comet 3 now"] and counts["dropped: not among the 2 best"] == 4
+
+
+def test_a_query_is_never_scored_by_what_is_cut_from_its_answer(collection, tmp_path):
+    """A likely query before an unlikely line, and an unlikely one before a likely repetition."""
+    line = Generation("a likely comet\nxqz", 1, 5, "length", [-0.1, -0.1, -0.1, -9, -9])
+    again = Generation("an unlikely comet, far, far", 1, 9, "length", [-2.0] * 3 + [-0.001] * 6)
+    plain = Generation("a comet", 1, 2, "stop", [-1.0, -1.0])
+    said = {2: replace(line, text="a likely comet", logprobs=line.logprobs[:3]), 3: again, 4: plain, 5: line}
+    for keep in (Keep(best=1), Keep(threshold=-1), Keep(percentile=50)):
+        with pytest.raises(ValueError, match=r'give sampling.stop \["\\n"\]'):
+            WeakQueries(Model(), keep=keep)
+    model = Model(lambda number, sample: said.get(number, Generation("", 1, failure="too long")))
+    weak = WeakQueries(model, sampling=LINE, keep=Keep(best=1), fallback="drop")
+    texts, _, counts = written(weak, collection, tmp_path / "out")
+    assert list(texts.values()) == ["a likely comet"]
+    assert counts["dropped: less than the answer that has a score"] == 2  # the repetition, and the line not stopped at
+    assert counts["dropped: not among the 1 best"] == 1
+
+
+def test_queries_are_cut_to_their_first_words_as_those_of_files_are(collection, tmp_path):
+    long = " ".join(f"w{n}" for n in range(60))
+    model = Model(lambda number, sample: long if number == 2 else f"comet {number} {sample}")
+    texts, _, counts = written(WeakQueries(model), collection, tmp_path / "out")
+    assert texts["2000000"] == " ".join(long.split()[:50]) and counts["queries cut to 50 words"] == 1
+    texts, _, counts = written(WeakQueries(model, words=None), collection, tmp_path / "whole")
+    assert texts["2000000"] == long and not any("cut to" in what for what in counts)
 
 
 def test_scores_without_log_probabilities_to_go_by_are_refused_and_failures_need_none(collection, tmp_path):
     def say(number, sample):
         return Generation(f"comet {number}", 1, 2, "stop") if number == 5 else Generation("", 1, failure="too long")
 
-    weak = WeakQueries(Model(say), keep=Keep(best=2), fallback="drop")
+    weak = WeakQueries(Model(say), sampling=LINE, keep=Keep(best=2), fallback="drop")
     with pytest.raises(ValueError, match="Model gives no log-probabilities, by which keep goes"):
         weak.synthesize(collection, tmp_path / "out")
     written(WeakQueries(Model(say), fallback="drop"), collection, tmp_path / "unscored")
@@ -245,7 +273,9 @@ def test_an_answer_is_its_first_line_up_to_the_first_part_that_repeats(answer, q
     assert clean(answer) == query
 
 
-@pytest.mark.parametrize("wrong", [{"documents": 0}, {"per_document": 0}, {"per_document": 2}, {"fallback": "keep"}])
+@pytest.mark.parametrize(
+    "wrong", [{"documents": 0}, {"per_document": 0}, {"per_document": 2}, {"fallback": "keep"}, {"words": 0}]
+)
 def test_settings_that_cannot_be_are_refused(wrong):
     with pytest.raises(ValueError):
         WeakQueries(Model(), **wrong)
