@@ -169,10 +169,8 @@ class WeakQueries:
         if self._evaluation is not None:
             sieve.keep(f"a query of {self._evaluation.name}", unlike(sieve.of(texts), _queries(self._evaluation)))
         if self.keep.scored:
-            said = zip(sieve.of(answers), sieve.of(texts), strict=True)
-            sieve.keep(
-                "less than the answer that has a score", np.array([one.text.strip() == text for one, text in said])
-            )
+            whole = [one.text.strip() == text for one, text in zip(answers, texts, strict=True)]
+            sieve.keep("less than the answer that has a score", np.array(sieve.of(whole), bool))
             sieve.keep(*self.keep.by_score(np.array([_likelihood(one) for one in sieve.of(answers)])))
         return sieve.finish(), sieve.dropped
 

@@ -153,6 +153,9 @@ def test_a_query_is_never_scored_by_what_is_cut_from_its_answer(collection, tmp_
     assert list(texts.values()) == ["a likely comet"]
     assert counts["dropped: less than the answer that has a score"] == 2  # the repetition, and the line not stopped at
     assert counts["dropped: not among the 1 best"] == 1
+    none = WeakQueries(Model(lambda number, sample: "", contract=False), sampling=LINE, keep=Keep(best=1))
+    with pytest.raises(ValueError, match=r"no query of 6 is left \(6 empty\)"):
+        none.synthesize(collection, tmp_path / "none")
 
 
 def test_queries_are_cut_to_their_first_words_as_those_of_files_are(collection, tmp_path):
