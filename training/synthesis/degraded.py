@@ -30,6 +30,7 @@ SHORT = {  # what a positive is counted as that lacks a level
 }
 TOGETHER = 1024  # queries whose documents' neighbours are in memory
 DRAWS = 1000  # of a random document, before there is none
+SAME_HALF = "positives whose half says what another document of the query says"
 LEFT_OUT = "relevant documents without text, or with that of another"
 
 
@@ -37,10 +38,10 @@ class Degraded:
     """For each relevant document: itself 3, half of its sentences 2, a neighbour 1, a random document 0.
 
     The half is drawn once for each document, keeps the title and the order of the sentences, and is named <id>-half; of
-    an odd number it has the smaller part. A document whose text has fewer than two sentences has no half: the other
-    levels stand without it. The neighbour is the first that the retriever finds for the document. It and the random
-    document have text, are not judged for the query, whatever the grade, nor have the text of one that is, and no query
-    has a text twice.
+    an odd number it has the smaller part. A document whose text has fewer than two sentences has no half, nor one whose
+    half has the text of another document of the query: the other levels stand without it. The neighbour is the first
+    that the retriever finds for the document. It and the random document have text, are not judged for the query,
+    whatever the grade, nor have the text of one that is, and no query has a text twice.
     """
 
     def __init__(
@@ -70,10 +71,11 @@ class Degraded:
         self.retriever, self.depth, self.words, self.seed = retriever or BM25(), depth, words, seed
 
     def synthesize(self, collection: Collection, folder: Path) -> Mapping[str, int]:
-        """Write the documents under their own ids, each once. Raises ValueError where no query is left, with why.
+        """Write the documents under their own ids, each once.
 
         Counts add up: queries = kept + dropped, and at each level there are as many documents as positives, less those
-        that lack it. It takes seconds and starts anew where it was killed.
+        that lack it. It takes seconds and starts anew where it was killed. Raises ValueError where no query is left,
+        with why, and where a document has the id of another's half.
         """
         about = {what: value for what, value in collection.provenance().items() if what != "folder"}
         made_of = {**self.contract(), "collection": about}
@@ -107,8 +109,10 @@ class _Making:
         self.texts, self.empty = _numbers(self.corpus), _number("")
         self.rows: set[int] = set()  # of documents listed as they are
         self.halves: dict[int, Document | None] = {}  # by row; None where there is none
+        self.listed: set[int] = set()  # rows whose halves are listed
         counted = ["queries", "kept", "dropped", "judgements of unknown documents", LEFT_OUT, "positives"]
         counted += [f"label {level}" for level in settings.levels]
+        counted += [SAME_HALF] * (HALF in settings.levels)
         made.counts.update(dict.fromkeys(counted + [SHORT[one] for one in settings.levels if one in SHORT], 0))
 
     def add(self, queries: Queries, places: range) -> None:
@@ -131,7 +135,7 @@ class _Making:
         rows = np.array(sorted(self.rows), np.int64)
         for start in range(0, len(rows), TOGETHER):
             yield from self.corpus.documents(rows[start : start + TOGETHER])
-        yield from (half for _, half in sorted(self.halves.items()) if half)
+        yield from (half for row, half in sorted(self.halves.items()) if half and row in self.listed)
 
     def _positives(self, place: int, name: str) -> tuple[np.ndarray, set[int]]:
         """The rows of the positives of a query, and the numbers of the texts that no lower level may have."""
@@ -167,8 +171,11 @@ class _Making:
             drawn = (int(rng.integers(len(self.corpus))) for _ in range(DRAWS))
             candidates = {WHOLE: [row], NEIGHBOUR: near.get(row, ()), RANDOM: drawn}
             for level in self.settings.levels:
-                name = self._half(row) if level == HALF else self._first(candidates[level], barred, level == WHOLE)
-                self.made.counts[SHORT[level] if name is None else f"label {level}"] += 1
+                if level == HALF:
+                    name, lacking = self._half(row, barred)
+                else:
+                    name, lacking = self._first(candidates[level], barred, level == WHOLE), SHORT.get(level, "")
+                self.made.counts[lacking if name is None else f"label {level}"] += 1
                 if name is not None:
                     grades[name] = level
         return grades
@@ -182,17 +189,33 @@ class _Making:
         self.rows.add(row)
         return self.corpus.ids.take([row])[0]
 
-    def _half(self, row: int) -> str | None:
-        """The id of the half of a document; None where its text has fewer than two sentences."""
+    def _half(self, row: int, barred: set[int]) -> tuple[str | None, str]:
+        """The id of the half of a document, None where it has none or its text is barred, and what it lacks then."""
+        half = self._drawn_half(row)
+        if half is None:
+            return None, SHORT[HALF]
+        number = _number(f"{half.title} {half.text}".strip())
+        if number in barred:
+            return None, SAME_HALF
+        barred.add(number)
+        self.listed.add(row)
+        return half.id, ""
+
+    def _drawn_half(self, row: int) -> Document | None:
+        """The half of a document; None where its text has fewer than two sentences."""
         if row not in self.halves:
             ((name, title, text),) = self.corpus.documents([row])
             parts = sentences(text)
             rng = np.random.default_rng([self.settings.seed, row, HALF])
             kept = np.sort(rng.permutation(len(parts))[: len(parts) // 2])
             half = Document(f"{name}-half", title, " ".join(parts[place] for place in kept))
+            if len(kept) and self.corpus.ids.rows([half.id])[0] >= 0:
+                raise ValueError(
+                    f"the corpus has a document {half.id!r}, the name of the half of {name!r}: give it another id, or "
+                    "leave level 2 out"
+                )
             self.halves[row] = half if len(kept) else None
-        half_made = self.halves[row]
-        return half_made and half_made.id
+        return self.halves[row]
 
 
 def _numbers(corpus: Corpus) -> np.ndarray:

@@ -61,6 +61,7 @@ def test_levels_are_the_document_its_half_its_neighbour_and_a_random_document(to
         "relevant documents without text, or with that of another": 1,
         **{"label 3": 3, "label 2": 2, "label 1": 3, "label 0": 3},
         **{"positives of one sentence": 1, "positives without neighbour": 0, "positives without random document": 0},
+        "positives whose half says what another document of the query says": 0,
     }
 
 
@@ -81,6 +82,35 @@ def test_a_document_of_one_sentence_stands_without_half(toy, tmp_path):
     Degraded().synthesize(toy, tmp_path / "made")
     assert labels(Collection(tmp_path / "made"))["q2"].get("c") == 3
     assert "c-half" not in labels(Collection(tmp_path / "made"))["q2"]
+
+
+@pytest.mark.parametrize("first", ["Alpha beta.", "Epsilon zeta."])
+def test_no_query_has_the_text_of_a_half_twice(tmp_path, first):
+    """Of two sentences the half is one, which another document of the corpus says too: it is the nearest neighbour."""
+    documents = [("a", "T", "Alpha beta. Epsilon zeta."), ("b", "T", first), ("c", "", "A comet"), ("d", "", "A pot")]
+        ("a", "T", "Alpha beta. Epsilon zeta."),
+        ("b", "T", first),
+        ("c", "", "A comet"),
+        ("d", "", "A teapot"),
+    ]
+    for judged in ({"a": 1}, {"a": 1, "b": 1}):
+        folder = tmp_path / f"toy-{len(judged)}"
+        write_collection(folder, documents, {"q1": "alpha"}, {"train": {"q1": judged}})
+        for seed in range(6):  # either half is drawn by some
+            counts = Degraded(seed=seed).synthesize(Collection(folder), folder / f"made-{seed}")
+            made = Collection(folder / f"made-{seed}")
+            texts = {name: f"{title} {text}".strip() for name, title, text in made.corpus}
+            assert len({texts[name] for name in labels(made)["q1"]}) == len(labels(made)["q1"]) == len(texts)
+            same = counts["positives whose half says what another document of the query says"]
+            assert counts["positives"] == counts["label 2"] + same + counts["positives of one sentence"]
+
+
+def test_a_document_with_the_name_of_a_half_is_refused(tmp_path):
+    documents = [("a", "", "Alpha beta. Epsilon zeta."), ("a-half", "", "Some alpha"), ("c", "", "A comet")]
+    write_collection(tmp_path / "toy", documents, {"q1": "alpha"}, {"train": {"q1": {"a": 1, "a-half": 1}}})
+    with pytest.raises(ValueError, match="has a document 'a-half', the name of the half of 'a': give it another id"):
+        Degraded().synthesize(Collection(tmp_path / "toy"), tmp_path / "made")
+    assert Degraded(levels=[3, 1, 0]).synthesize(Collection(tmp_path / "toy"), tmp_path / "whole")["kept"] == 1
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(toy, tmp_path):
