@@ -24,7 +24,8 @@ class AverageTerms:
         """`max_df` drops terms in more than that share of the documents from the documents, not from the query."""
         if fb_terms < 1 or fb_docs < 1:
             raise ValueError(f"AverageTerms needs fb_terms and fb_docs of at least 1, not {fb_terms} and {fb_docs}")
-        self.fb_terms, self.fb_docs, self.keep = fb_terms, fb_docs, TermFilter(max_df)
+        self.fb_terms, self.fb_docs = fb_terms, fb_docs
+        self.max_df, self.keep = max_df, TermFilter(max_df)
 
     def reformulate(self, queries: Queries, feedback: Feedback | None) -> Queries:
         """The queries with new `terms`. Raises ValueError without the terms of queries and documents."""

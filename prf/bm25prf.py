@@ -41,7 +41,7 @@ class BM25PRF:
                 f"not {fb_terms}, {fb_docs} and {new_term_weight}"
             )
         self.fb_terms, self.fb_docs, self.new_term_weight = fb_terms, fb_docs, new_term_weight
-        self.keep = TermFilter(max_df, WORD)
+        self.max_df, self.keep = max_df, TermFilter(max_df, WORD)
 
     def reformulate(self, queries: Queries, feedback: Feedback | None) -> Queries:
         """The queries with new `terms`. Raises ValueError without the terms of queries and documents."""

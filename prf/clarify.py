@@ -54,9 +54,11 @@ class Clarify:
         if passages < 0:
             raise ValueError(f"passages is {passages}; it is 0 or more")
         self.needs = ("texts",) if passages else ()
+        self.generator, self.user, self.max_tokens, self.fallback = generator, user, max_tokens, fallback
         self.information, self.passages, self.transcript = information, passages, transcript
         self.question = MessagePrompt.read(_file(prompts, "clarify-question"), ("query",), ("passages",))
         self.answer = MessagePrompt.read(_file(prompts, "clarify-answer"), ("need", "question"), ("query",))
+        self.prompts = {"question": self.question, "answer": self.answer}
         sampling = Sampling(max_tokens)
         self.asks = Texts(generator, sampling, fallback=fallback, read=first_line)
         self.answers = Texts(user or generator, sampling, fallback=fallback, read=first_line)

@@ -35,6 +35,7 @@ class RM3:
                 f"not {fb_terms}, {fb_docs} and {original_query_weight}"
             )
         self.fb_terms, self.fb_docs, self.original_query_weight = fb_terms, fb_docs, original_query_weight
+        self.filter_terms, self.max_df = filter_terms, max_df
         self.keep = TermFilter(max_df, LETTERS_AND_DIGITS if filter_terms else None)
 
     def reformulate(self, queries: Queries, feedback: Feedback | None) -> Queries:

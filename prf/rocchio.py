@@ -43,7 +43,7 @@ class Rocchio:
             )
         self.fb_terms, self.fb_docs, self.bottom_fb_docs = fb_terms, fb_docs, bottom_fb_docs
         self.alpha, self.beta, self.gamma, self.use_negative = alpha, beta, gamma, use_negative
-        self.keep = TermFilter(max_df)
+        self.max_df, self.keep = max_df, TermFilter(max_df)
 
     def reformulate(self, queries: Queries, feedback: Feedback | None) -> Queries:
         """The queries with new `terms`. Raises ValueError without the terms of queries and documents."""

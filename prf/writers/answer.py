@@ -34,6 +34,7 @@ class Answer:
 
         None is our own. What stands before that line is the reasoning; an answer without the line is a failure.
         """
+        self.generator, self.samples, self.sampling, self.fallback = generator, samples, sampling, fallback
         self.prompt = prompt_of("answer", prompt, ("query",))
         self.texts = Texts(generator, sampling, samples, fallback, concluded)
 

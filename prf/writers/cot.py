@@ -28,6 +28,7 @@ class CoT:
         fallback: Literal["keep"] | None = None,
     ):
         """`prompt` is a file of chat turns with {query}; None is our own. `sampling` is our choice as well."""
+        self.generator, self.samples, self.sampling, self.fallback = generator, samples, sampling, fallback
         self.prompt = prompt_of("cot", prompt, ("query",))
         self.texts = Texts(generator, sampling, samples, fallback)
 

@@ -45,6 +45,7 @@ class CSQE:
         that failed raises ValueError, unless `fallback` is keep: it is left out.
         """
         self.generator, self.passages, self.documents_read = generator, Passages(passages, words), passages
+        self.words, self.samples, self.sampling, self.fallback = words, samples, sampling, fallback
         self.prompt = prompt_of("csqe", prompt, ("query", "passages"))
         self.knowledge = prompt_of("csqe_knowledge", knowledge, ("query",))
         self.quoting = Texts(generator, sampling, samples, fallback, lambda answer: answer or None)

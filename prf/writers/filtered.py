@@ -36,6 +36,7 @@ class Filtered:
         An answer that is neither raises ValueError, unless `fallback` is keep: the text stays.
         """
         self.writer, self.generator, self.needs = writer, generator, writer.needs
+        self.sampling, self.fallback = sampling, fallback
         self.documents_read = getattr(writer, "documents_read", 0)
         self.prompt = prompt_of("filtered", prompt, ("query", "text"))
         self.critic = Texts(generator, sampling, 1, fallback, verdict)

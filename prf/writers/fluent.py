@@ -33,6 +33,7 @@ class Fluent:
         nothing is asked, where the writer wrote nothing.
         """
         self.writer, self.generator, self.needs = writer, generator, writer.needs
+        self.sampling, self.fallback = sampling, fallback
         self.documents_read = getattr(writer, "documents_read", 0)
         self.prompt = prompt_of("fluent", prompt, ("query", "keywords"))
         self.texts = Texts(generator, sampling, 1, fallback)

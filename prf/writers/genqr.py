@@ -41,9 +41,12 @@ class GenQR:
         `domain` is a sentence that the instruction begins with. `prompt` is a file of chat turns with {instruction},
         {query} and, with feedback, {context}; None is our own.
         """
+        self.generator, self.samples, self.sampling, self.fallback = generator, samples, sampling, fallback
+        self.feedback_docs, self.words, self.domain = feedback_docs, words, domain
         texts = Texts(generator, sampling, samples, fallback, bare)
         self.needs, self.documents_read = ("texts",) if feedback_docs else (), feedback_docs
         self.instructed = Instructed(Instructions(first=1), feedback_docs, words, domain, prompt, texts)
+        self.prompt = self.instructed.prompt
 
     def write(self, queries: Queries, feedback: Feedback | None) -> list[list[str]]:
         """The keywords of each query. Raises ValueError for a failure where there is no fallback."""

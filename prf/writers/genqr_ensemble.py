@@ -43,9 +43,12 @@ class GenQREnsemble:
         in the paper with 5. `domain` is a sentence that each instruction begins with. `prompt` is a file of chat turns
         with {instruction}, {query} and, with feedback, {context}; None is our own.
         """
+        self.generator, self.samples, self.sampling, self.fallback = generator, samples, sampling, fallback
+        self.feedback_docs, self.words, self.domain = feedback_docs, words, domain
         texts = Texts(generator, sampling, samples, fallback, bare)
         self.needs, self.documents_read = ("texts",) if feedback_docs else (), feedback_docs
         self.instructed = Instructed(Instructions(instructions), feedback_docs, words, domain, prompt, texts)
+        self.prompt, self.instructions = self.instructed.prompt, self.instructed.instructions.texts
 
     def write(self, queries: Queries, feedback: Feedback | None) -> list[list[str]]:
         """The keywords of each query, one text an instruction. Raises ValueError for a failure without a fallback."""

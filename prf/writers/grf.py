@@ -46,7 +46,9 @@ class GRF:
 
         `prompts` is a folder with a file of chat turns with {query} for each, `grf_<feature>.txt`; None is our own.
         """
+        self.generator, self.samples, self.sampling, self.fallback = generator, samples, sampling, fallback
         self.kinds = Kinds("grf", features, FEATURES, prompts, Texts(generator, sampling, samples, fallback))
+        self.features, self.prompts = list(features), self.kinds.prompts
 
     def write(self, queries: Queries, feedback: Feedback | None) -> list[list[str]]:
         """The texts of each query, feature by feature. Raises ValueError for a failure where there is no fallback."""

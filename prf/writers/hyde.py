@@ -37,8 +37,9 @@ class HyDE:
         """`task` chooses among our prompts; `prompt` is a file of chat turns with {query} in place of them."""
         if task not in TASKS:
             raise ValueError(f"task is one of {', '.join(TASKS)}, not {task!r}; name a `prompt` of your own for others")
+        self.generator, self.samples, self.sampling, self.fallback = generator, samples, sampling, fallback
         self.prompt = prompt_of(f"hyde_{task}", prompt, ("query",))
-        self.texts = Texts(generator, sampling, samples, fallback)
+        self.task, self.texts = task, Texts(generator, sampling, samples, fallback)
 
     def write(self, queries: Queries, feedback: Feedback | None) -> list[list[str]]:
         """The documents of each query. Raises ValueError for a failure where there is no fallback."""

@@ -57,7 +57,7 @@ class Intent:
             )
         self.generator, self.encoder, self.contrast = generator, encoder, contrast
         self.relevant, self.irrelevant, self.sentences = relevant, irrelevant, sentences
-        self.documents_read = relevant + irrelevant
+        self.documents_read, self.sampling, self.fallback = relevant + irrelevant, sampling, fallback
         self.prompt = prompt_of("intent", prompt, ("query", "relevant", "irrelevant"))
         self.texts = Texts(generator, sampling, 1, fallback)
         self.truncated = self.without = 0

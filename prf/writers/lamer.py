@@ -38,6 +38,7 @@ class LameR:
         Passages are cut to `words`. A text that failed raises ValueError, unless `fallback` is keep: it is left out.
         """
         self.generator, self.passages, self.documents_read = generator, Passages(passages, words), passages
+        self.words, self.samples, self.sampling, self.fallback = words, samples, sampling, fallback
         self.prompt = prompt_of("lamer", prompt, ("query", "passages"))
         self.texts = Texts(generator, sampling, samples, fallback)
 

@@ -28,6 +28,7 @@ class MuGI:
         fallback: Literal["keep"] | None = None,
     ):
         """`prompt` is a file of chat turns with {query}; None is our own. 5 samples are for GPT-4, 3 for GPT-3.5."""
+        self.generator, self.samples, self.sampling, self.fallback = generator, samples, sampling, fallback
         self.prompt = prompt_of("mugi", prompt, ("query",))
         self.texts = Texts(generator, sampling, samples, fallback)
 

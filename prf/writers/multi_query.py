@@ -39,7 +39,9 @@ class MultiQuery:
         `prompts` is a folder with a file of chat turns with {query} for each, `multi_query_<rewrite>.txt`; None is our
         own.
         """
+        self.generator, self.samples, self.sampling, self.fallback = generator, samples, sampling, fallback
         self.kinds = Kinds("multi_query", rewrites, REWRITES, prompts, Texts(generator, sampling, samples, fallback))
+        self.rewrites, self.prompts = list(rewrites), self.kinds.prompts
 
     def write(self, queries: Queries, feedback: Feedback | None) -> list[list[str]]:
         """The rewrites of each query. Raises ValueError for a failure where there is no fallback."""

@@ -37,6 +37,8 @@ class Query2Doc:
         """
         if examples and chain_of_thought:
             raise ValueError("query2doc has a prompt with examples and one with chain_of_thought: choose either")
+        self.generator, self.samples, self.sampling, self.fallback = generator, samples, sampling, fallback
+        self.shots, self.chain_of_thought = shots, chain_of_thought
         name = "query2doc_few_shot" if examples else "query2doc_chain_of_thought" if chain_of_thought else "query2doc"
         self.prompt = prompt_of(name, prompt, ("query", "examples") if examples else ("query",))
         shown = examples_in(examples, shots) if examples else []

@@ -42,11 +42,12 @@ class Query2E:
         """
         if keywords < 1:
             raise ValueError(f"keywords is {keywords}; at least 1 of an answer has to count")
+        self.generator, self.samples, self.sampling, self.fallback = generator, samples, sampling, fallback
         places = ("query", "examples") if examples else ("query",)
         self.prompt = prompt_of("query2e_few_shot" if examples else "query2e", prompt, places)
         shown = examples_in(examples, shots) if examples else []
         self.examples = "\n\n".join(f"Query: {query}\nKeywords: {text}" for query, text in shown)
-        self.keywords = keywords
+        self.shots, self.keywords = shots, keywords
         self.texts = Texts(generator, sampling, samples, fallback, self._read)
 
     def write(self, queries: Queries, feedback: Feedback | None) -> list[list[str]]:

@@ -35,6 +35,7 @@ class ReasoningTrace:
         fallback: Literal["keep"] | None = None,
     ):
         """`prompt` is a file of chat turns with {query}; None is our own."""
+        self.generator, self.samples, self.sampling, self.fallback = generator, samples, sampling, fallback
         self.prompt = prompt_of("reasoning_trace", prompt, ("query",))
         self.texts = Texts(generator, sampling, samples, fallback, untagged, thoughts=True)
 

@@ -39,6 +39,7 @@ class ThinkQE:
         is keep: the text is left out.
         """
         self.generator, self.passages, self.documents_read = generator, Passages(passages, words), passages
+        self.words, self.samples, self.sampling, self.fallback = words, samples, sampling, fallback
         self.prompt = prompt_of("thinkqe", prompt, ("query", "passages"))
         self.texts = Texts(generator, sampling, samples, fallback, concluded)
 

@@ -42,6 +42,7 @@ class ToolQuery:
         if tools < 1:
             raise ValueError(f"tools is {tools}; a request needs at least 1")
         self.generator, self.tools, self.original = generator, tools, original
+        self.sampling, self.fallback = sampling, fallback
         self.prompt = prompt_of("tool_query", prompt, ("query",))
         self.texts = Texts(generator, sampling, 1, fallback, lambda answer: "\n".join(listed(answer)) or None)
 

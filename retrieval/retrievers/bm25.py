@@ -135,9 +135,9 @@ class BM25:
         return {"retriever": "bm25", **made_with, "ties": self.index.ties}
 
     def provenance(self) -> dict[str, Any]:
-        """What the index is, for the manifest."""
-        made_with = {"fields": self.fields, **self.analyzer.contract()}
-        return {"index": str(self.terms.folder), **asdict(self.weights), **made_with}
+        """What the index is, for the manifest; of one that was never opened, what it would be made with."""
+        made_with = {**asdict(self.weights), "fields": self.fields, **self.analyzer.contract()}
+        return {"index": str(self.terms.folder), **made_with} if hasattr(self, "terms") else made_with
 
     def _refuse_fields(self) -> None:
         if self.fields:

@@ -96,7 +96,9 @@ class DenseRetriever:
         return replace(queries, representations=found)
 
     def provenance(self) -> dict[str, Any]:
-        """What the vectors and the index are, for the manifest."""
+        """What the vectors and the index are, for the manifest; of one that was never opened, what encodes."""
+        if not hasattr(self, "store"):
+            return {"encoder": dict(self.encoder.contract())}
         about = {
             "vectors": str(self.store.folder),
             "encoder": dict(self.encoder.contract()),

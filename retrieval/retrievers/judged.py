@@ -55,6 +55,7 @@ class Judged:
         if fallback not in (None, "zero"):
             raise ValueError(f'fallback is "zero" or None, not {fallback!r}')
         self.retriever, self.generator, self.depth, self.keep, self.words = retriever, generator, depth, keep, words
+        self.max_tokens, self.seed, self.fallback = max_tokens, seed, fallback
         self.prompt = MessagePrompt.read(prompt_file("retrieval.retrievers", "judged", prompt), ("query", "passage"))
         self.asker = Asker(generator, Sampling(max_tokens, seed=seed), fallback)
         self.empty = self.truncated = self.without = 0

@@ -112,8 +112,10 @@ class Lucene:
         return Run.ordered(queries.ids, docs, rows, scores, self.prf or "lucene")
 
     def provenance(self) -> dict[str, Any]:
-        """What the index is and how it is searched, for the manifest."""
-        about = {"index": str(self.folder), "documents": self.reader.numDocs(), "anserini": jvm.anserini_jar().stem}
+        """What the index is and how it is searched, for the manifest; of one that was never opened, how alone."""
+        about: dict[str, Any] = {}
+        if hasattr(self, "reader"):
+            about = {"index": str(self.folder), "documents": self.reader.numDocs(), "anserini": jvm.anserini_jar().stem}
         if self.impact:
             return about | {"similarity": "impact"}
         prf = {"prf": self.prf, **self.prf_parameters} if self.prf else {}

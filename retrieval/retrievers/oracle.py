@@ -72,7 +72,9 @@ class Oracle:
 
     def provenance(self) -> dict[str, Any]:
         """That it is an oracle, of which judgements, and what of them is missing."""
-        about = {"path": str(self.path), "sha256": hashlib.sha256(self.path.read_bytes()).hexdigest()}
+        about = {"path": str(self.qrels)}  # where it was never opened, nobody looked for the file
+        if hasattr(self, "path"):
+            about = {"path": str(self.path), "sha256": hashlib.sha256(self.path.read_bytes()).hexdigest()}
         counts = {
             "judged documents not in the corpus": self.missing,
             "queries without relevant documents": self.without,

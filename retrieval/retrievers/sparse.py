@@ -117,7 +117,9 @@ class SparseRetriever:
         return Explanation(terms, weights, weights, ties=self.index.ties)
 
     def provenance(self) -> dict[str, Any]:
-        """What the vectors are, for the manifest."""
+        """What the vectors are, for the manifest; of one that was never opened, what encodes."""
+        if not hasattr(self, "store"):
+            return {"encoder": dict(self.encoder.contract())}
         return {
             "vectors": str(self.store.folder),
             "encoder": dict(self.encoder.contract()),
