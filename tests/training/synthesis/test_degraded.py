@@ -88,11 +88,6 @@ def test_a_document_of_one_sentence_stands_without_half(toy, tmp_path):
 def test_no_query_has_the_text_of_a_half_twice(tmp_path, first):
     """Of two sentences the half is one, which another document of the corpus says too: it is the nearest neighbour."""
     documents = [("a", "T", "Alpha beta. Epsilon zeta."), ("b", "T", first), ("c", "", "A comet"), ("d", "", "A pot")]
-        ("a", "T", "Alpha beta. Epsilon zeta."),
-        ("b", "T", first),
-        ("c", "", "A comet"),
-        ("d", "", "A teapot"),
-    ]
     for judged in ({"a": 1}, {"a": 1, "b": 1}):
         folder = tmp_path / f"toy-{len(judged)}"
         write_collection(folder, documents, {"q1": "alpha"}, {"train": {"q1": judged}})
