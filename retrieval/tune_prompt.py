@@ -7,6 +7,7 @@ examples that was tried, or the last whole epoch.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,7 +15,10 @@ import numpy as np
 
 from retrieval.cli import run
 from retrieval.collection import Collection
+from retrieval.lists import Lists
 from retrieval.protocols import Dataset
+from retrieval.types import Queries
+from training.contamination import contamination
 from training.query_prompt import Pair, write_pairs
 
 if TYPE_CHECKING:
@@ -40,7 +44,8 @@ def tune_prompt(
 
     Before each document stand `examples` pairs. "chosen" takes that of `groups` random groups of training pairs with
     the lowest loss before tuning, for all documents, and out of training; "random" draws training pairs for each. The
-    evaluation queries are of the split `evaluation`, or others of the same one. OUT/prompt is the adapter for a
+    evaluation queries are of the split `evaluation`, or others of the same one; what they share with those tuned with,
+    exactly or nearly, is counted beside the losses. OUT/prompt is the adapter for a
     generator, OUT/examples.jsonl the `examples` of its prompt, or those that were drawn from.
     """
     if out is None:
@@ -49,6 +54,7 @@ def tune_prompt(
         raise ValueError("examples is 0 or more, and groups, queries and evaluation_queries are at least 1")
     train, held_out = _pairs(dataset.open(), split, evaluation, queries, evaluation_queries, seed)
     found: dict[str, Any] = {"pairs": len(train), "evaluation pairs": len(held_out)}
+    found["contamination"] = _shared(train, held_out)
     if shown == "random":
         used, items = train, _drawn(train, held_out, examples, soft_prompt, seed)
     else:
@@ -65,7 +71,11 @@ def _reported(found: dict[str, Any], epochs: list[dict[str, Any]], out: Path) ->
     found |= {"loss at the start": losses[0], "lowest loss": min(losses), "epoch": int(np.argmin(losses))}
     found["epochs"] = len(losses) - 1
     for what, value in found.items():
-        print(f"{what}: {value}")
+        if what != "contamination":
+            print(f"{what}: {value}")
+    counts = {what: count for what, count in found["contamination"].items() if "trained on" in what and count}
+    shared = ", ".join(f"{what} {count}" for what, count in counts.items())
+    print(f"shared by tuning and evaluation: {shared or 'no query and no document, nor nearly'}")
     print(f"soft prompt: {out / 'prompt'}")
     return found
 
@@ -88,6 +98,31 @@ def _pairs(
             f"{len(names)} queries of {split} leave none to evaluate on: lower queries, or name a split `evaluation`"
         )
     return _written(collection, split, names, train), _written(collection, evaluation or split, held_out, rest[:others])
+
+
+@dataclass
+class _Documents:
+    """Texts in memory, as Passages."""
+
+    every: Sequence[str]
+    fingerprint: str = "documents of pairs"
+
+    def __len__(self) -> int:
+        return len(self.every)
+
+    def texts(self, rows: Sequence[int] | np.ndarray) -> list[str]:
+        return [self.every[int(row)] for row in rows]
+
+
+def _shared(train: Sequence[Pair], held_out: Sequence[Pair]) -> dict[str, int]:
+    """What the pairs that are evaluated on share with those tuned with; each query and document counts once."""
+    places = np.arange(len(train))
+    queries = Queries([str(place) for place in places], [pair.query for pair in train])
+    documents = _Documents([pair.document for pair in train])
+    lists = Lists.of(queries, documents, places, places, np.ones(len(train)))
+    asked, read = (list(dict.fromkeys(texts)) for texts in zip(*(pair[:2] for pair in held_out), strict=True))
+    found = contamination(lists, Queries([str(place) for place in range(len(asked))], asked), read)
+    return {what.replace("test", "evaluation").replace("judged ", ""): count for what, count in found.items()}
 
 
 def _relevant(collection: Collection, split: str) -> dict[str, list[int]]:

@@ -56,6 +56,26 @@ def test_queries_of_an_evaluation_split_are_never_those_that_train(dataset, tiny
     assert len(read_pairs(tmp_path / "out" / "examples.jsonl")) == 7
 
 
+def test_what_tuning_and_evaluation_share_is_counted_beside_the_losses(tiny_chat, tmp_path, capsys):
+    queries = {f"q{n}": text for n, text in enumerate(["a comet", "an otter", "A comet?", "the far volcano"])}
+    splits = {"train": {"q0": {"d0": 1}, "q1": {"d1": 1}}, "dev": {"q2": {"d0": 1, "d2": 1}, "q3": {"d3": 1}}}
+    documents = [(f"d{n}", "", text) for n, text in enumerate(["Ice in orbit", "A river animal", "Dust", "Lava flows"])]
+    write_collection(tmp_path / "shared", documents, queries, splits)
+    found = tune_prompt(
+        Folder(str(tmp_path / "shared")), soft_prompt(tiny_chat), evaluation="dev", queries=2, out=tmp_path / "out"
+    )
+    assert found["contamination"] == {
+        "evaluation queries": 2,
+        "evaluation queries trained on": 1,
+        "evaluation queries close to one trained on": 0,
+        "documents": 3,
+        "documents trained on": 1,
+        "documents close to one trained on": 0,
+    }
+    shown = capsys.readouterr().out
+    assert "shared by tuning and evaluation: evaluation queries trained on 1, documents trained on 1" in shown
+
+
 def test_the_model_writes_queries_with_the_prompt(dataset, tiny_chat, tmp_path):
     tune_prompt(dataset, soft_prompt(tiny_chat), queries=4, evaluation_queries=2, out=tmp_path / "out")
     adapter = str(tmp_path / "out" / "prompt")

@@ -163,12 +163,19 @@ class SoftPrompt:
     ):
         """`tokens` start as the embeddings of those of `instruction`, repeated and cut; the others are the encoder's.
 
-        `prompt` is how the pairs stand in the text, `prompt.words` what is left of a document.
+        `prompt` is how the pairs stand in the text, `prompt.words` what is left of a document; which pairs these are
+        is chosen where it is tuned, so it has no examples of its own.
         """
         if tokens < 1:
             raise ValueError(f"tokens is {tokens}; a soft prompt has at least 1")
         if prompt.chat:
             raise ValueError("a soft prompt stands before text that a model goes on with: leave out prompt.chat")
+        own = next((name for name in ("examples", "shots") if getattr(prompt, name) is not None), None)
+        if own:
+            raise ValueError(
+                f"prompt.{own} is {getattr(prompt, own)}, and the pairs that are shown are chosen of those it is tuned "
+                f"with: leave out prompt.{own}, and say with `examples` of retrieval.tune_prompt how many are shown"
+            )
         self.tokens, self.instruction, self.prompt, self.steps = tokens, instruction, prompt, steps
         self.frozen = Frozen(model, Running(dtype, None, device), revision)
 

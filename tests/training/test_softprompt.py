@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import peft
@@ -265,6 +266,11 @@ def test_random_examples_are_others_and_the_same_for_a_seed():
     [
         (lambda: SoftPrompt("m", 0), "at least 1"),
         (lambda: SoftPrompt("m", prompt=QueryPrompt(chat=True)), "leave out prompt.chat"),
+        (
+            lambda: SoftPrompt("m", prompt=QueryPrompt(examples=Path("my.jsonl"))),
+            "prompt.examples is my.jsonl, and the",
+        ),
+        (lambda: SoftPrompt("m", prompt=QueryPrompt(shots=2)), "leave out prompt.shots, and say with `examples` of"),
         (lambda: Steps(epochs=0), "at least 1"),
         (lambda: made("m").tune([], ITEMS, None), "0 pairs to tune with"),
     ],
