@@ -286,7 +286,8 @@ class Loss(Protocol):
     """What training minimises.
 
     One may say that it is `of_own_list`, scores [queries, own passages], or `of_batch`, columns that are the same for
-    every query, where it misreads the other; and that it `reads_scores`: labels may be a teacher's, of any sign.
+    every query, where it misreads the other; that it `reads_scores`: labels may be a teacher's, of any sign; that it
+    `needs_positive`: a label above 0 in every row; and that `first_is_positive`: the first passage of a row.
     """
 
     def __call__(self, scores: Any, labels: Any, mask: Any = None) -> Any:

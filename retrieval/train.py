@@ -87,14 +87,14 @@ def train(
     system, tuning = System(encoder, reranker, first, reader, depth), tuning or Full()
     collection = dataset.open()
     _check(collection, test, measures, k, dev, baselines or {})
+    model = _prepared(system, tuning, data)
     lists, held_out = _data(collection, data, split, dev, seed)
     _note_choice(collection, dev, held_out[0], test)
     grouped: Callable[[Lists], Groups] = partial(Groups, **asdict(groups), seed=seed)
     listed = grouped(lists)
-    refresh = _refresh(collection, system, data, lists, grouped, out) if trainer.refresh_steps else None
+    refresh = _refresh(system, data, lists, grouped, out) if trainer.refresh_steps else None
     measure = None if dev is None else dev_evaluation(collection, held_out, dev, system, seed)
     metric = None if dev is None else str(parse(dev.measure))
-    model = _prepared(system, tuning, data)
     shared = contamination(lists, *_of_evaluation(collection, test))
     about = {"system": settings(system.part), "tuning": settings(tuning), "dev": _about_dev(dev, held_out[0])}
     best = trainer.train(model, listed, out, measure, metric, refresh, tuning.save, about)
@@ -140,9 +140,19 @@ def _prepared(system: System, tuning: Tuning, data: Source | None) -> Any:
     """The model to train. Raises ValueError for a reader that would not be trained as it is measured."""
     model = system.part.trainable()
     tuning.prepare(model)
-    if system.reader and not isinstance(data, FeedbackTexts):
+    if system.reader is None:
+        return model
+    if not isinstance(data, FeedbackTexts):
         raise ValueError("a reader is trained on queries with their feedback: data has to be of type feedback_texts")
-    if system.reader and not system.stays(model):
+    for place, of_data, own in (
+        ("reader and data.model", data.model, system.reader),
+        ("first and data.retriever", data.retriever, system.first),
+    ):
+        if settings(of_data) != settings(own):
+            raise ValueError(
+                f"{place} differ, and a reader is measured with what it was trained on: give both the same"
+            )
+    if not system.stays(model):
         name = type(tuning).__name__
         raise ValueError(f"a reader searches an index that stays, and {name} trains documents: use query_side")
     return model
@@ -201,7 +211,6 @@ def _selected(queries: Queries, qrels: Qrels, positions: np.ndarray) -> tuple[Qu
 
 
 def _refresh(
-    collection: Collection,
     system: System,
     data: Source | None,
     lists: Lists,
@@ -211,7 +220,7 @@ def _refresh(
     """A function that mines negatives anew with a model, and keeps what it found in OUT/refreshed. ANCE (2021)."""
     if not isinstance(data, Mined):
         raise ValueError("trainer.refresh_steps mines negatives anew: data has to be of type mined")
-    every = data.base()
+    every, collection = data.base(), data.dataset.open()
     place = {name: position for position, name in enumerate(every.queries.ids)}
     base = every.take(np.array([place[name] for name in lists.queries.ids]))
     in_training = InTraining(system)

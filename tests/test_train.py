@@ -117,7 +117,9 @@ def feedback(tiny_model, data="feedback_texts", model="ance_prf") -> str:
 @pytest.mark.parametrize("tuning", ["full", *TUNINGS])
 def test_documents_are_encoded_again_where_their_weights_were_trained_alone(trained, tiny_model, monkeypatch, tuning):
     encoded, encode = list[int](), Transformer.encode_docs
-    monkeypatch.setattr(Transformer, "encode_docs", lambda self, texts: encoded.append(len(texts)) or encode(self, texts))
+    monkeypatch.setattr(
+        Transformer, "encode_docs", lambda self, texts: encoded.append(len(texts)) or encode(self, texts)
+    )
     trained(bi_encoder(tiny_model) + f"tuning: {tuning}\n")
     dev, whole = [20], [32]  # of 33 documents two are the same text
     assert encoded == (dev + whole if tuning in TUNINGS[1:] else dev * 3 + whole * 2)  # steps 0, 2, 4; before, after
@@ -142,15 +144,19 @@ def test_queries_are_read_with_their_feedback_over_a_frozen_index(trained, tiny_
 
 
 def test_a_reader_is_trained_as_it_is_measured(trained, tiny_model, capsys):
-    for number, (text, says) in enumerate(
+    ours = feedback(tiny_model)
+    for number, (text, says, *more) in enumerate(
         (
             (feedback(tiny_model, data="none"), "data has to be of type feedback_texts"),
-            (feedback(tiny_model), "a reader searches an index that stays, and Full trains documents: use query_side"),
+            (ours, "a reader searches an index that stays, and Full trains documents: use query_side"),
             (feedback(tiny_model, "none", "average"), "Average reads no documents with an encoder"),
+            (f"{ours}tuning: query_side\n", "reader and data.model differ", "reader.fb_docs=1"),
+            (f"{ours}tuning: query_side\n", "reader and data.model differ", "data.model.separator=' ::: '"),
+            (f"{ours}tuning: query_side\n", "first and data.retriever differ", "data.retriever.encoder.pooling=cls"),
         )
     ):
         with pytest.raises(SystemExit):
-            trained(text, "", f"out=out{number}")
+            trained(text, "", f"out=out{number}", *more)
         assert says in capsys.readouterr().err
 
 
@@ -166,6 +172,19 @@ def test_negatives_are_mined_anew_while_training(trained, tiny_model, tmp_path):
     found, first = read_run(path, docs=collection.corpus.ids), bm25.retrieve(collection.queries("train"), 10)
     assert path.name == "2.parquet" and not np.array_equal(found.rows, first.rows)
     assert results["training groups"]["groups"] == 28
+
+
+def test_negatives_are_mined_anew_where_they_were_mined_not_where_it_is_tested(trained, tiny_model, tmp_path):
+    other = json.dumps({"type": "generated_limit", **MADE, "seed": 7})
+    mined = (
+        f"data:\n  type: mined\n  source: {{type: judged, dataset: {other}}}\n  dataset: {other}\n  retriever: bm25\n"
+        "  mining: {k: 2, last_rank: 10, near_duplicate: null}\n"
+    )
+    trained(bi_encoder(tiny_model) + mined, ", refresh_steps: 2", "groups.negatives=judged")
+    mine = GeneratedLimit(**MADE, seed=7).open()
+    assert mine.corpus.fingerprint != GeneratedLimit(**MADE).open().corpus.fingerprint
+    found = read_run(tmp_path / "out" / "refreshed" / "2.parquet", mine.queries("train").ids, mine.corpus.ids)
+    assert (found.rows >= 0).all()
 
 
 def test_what_training_and_test_share_stands_beside_the_figures(trained, tiny_model, capsys):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -50,6 +51,7 @@ class Ranking:
         """The arguments are those of Trainer, which says what they mean."""
         self.reads_pairs = hasattr(model, "tokenize_pairs")
         _check_loss(loss, in_batch, groups.lists.targets is not None)
+        _check_positives(loss, groups)
         if self.reads_pairs and (in_batch or past or query_regularisers or doc_regularisers):
             raise ValueError(
                 f"{type(model).__name__} reads a query and a passage together: set in_batch to false, and leave out "
@@ -100,11 +102,9 @@ class Ranking:
             value = loss({side: one for side, one in zip(_Faces.order, made, strict=True) if one is not None})
             passes.backward(value)
         else:
-            parts = {
-                side: pieces(inputs[side], min(self.chunk_tokens, _at_once(inputs[side])), passes.sharded)
-                for side in sides
-            }
-            value = cached_step(passes.module, parts, loss, passes.backward, passes.unsynced)
+            parts = {side: pieces(inputs[side], self.chunk_tokens, passes.sharded) for side in sides}
+            module = partial(passes.module, alike=passes.sharded)
+            value = cached_step(module, parts, loss, passes.backward, passes.unsynced)
         return value.detach() / passes.world_size
 
     def state(self) -> Mapping[str, Tensor]:
@@ -165,6 +165,26 @@ def _check_loss(loss: Any, in_batch: bool, has_targets: bool) -> None:
         raise ValueError(f"{name} compares a query's own passages: set in_batch to false")
     if (getattr(loss, "of_batch", False) or isinstance(loss, VectorLoss)) and not in_batch:
         raise ValueError(f"{name} compares the passages of a batch: set in_batch to true")
+
+
+def _check_positives(loss: Any, groups: Groups) -> None:
+    """Raises ValueError where no place is kept for the positives that a loss needs, and a group may be without."""
+    if groups.positives:
+        return
+    name, lists = type(loss).__name__, groups.lists
+    if getattr(loss, "first_is_positive", False):
+        raise ValueError(f"{name} takes a group's first passage for its positive: set groups.positives to 1 or more")
+    if not getattr(loss, "needs_positive", False):
+        return
+    positive = lists.labels > 0 if groups.graded else lists.labels >= groups.relevant
+    sizes, lower = np.diff(lists.offsets), np.bincount(lists.query[~positive], minlength=len(lists))
+    kept = sizes >= (groups.size if groups.short == "drop" else 1)
+    unsure = np.flatnonzero(kept & ((lower == sizes) | (lower >= groups.size)))
+    if len(unsure):
+        raise ValueError(
+            f"{name} needs a positive in every group, and {len(unsure)} lists, such as that of query "
+            f"{lists.queries.ids[unsure[0]]!r}, may give one without: set groups.positives to 1 or more"
+        )
 
 
 def _by_text(batch: Sequence[Group], passages: Passages) -> list[Group]:

@@ -34,7 +34,7 @@ FSDP = {  # what `accelerate launch` sets for a config with fsdp_version: 2, the
     "FSDP_STATE_DICT_TYPE": "SHARDED_STATE_DICT",
     "FSDP_CPU_RAM_EFFICIENT_LOADING": "true",
 }
-CHUNKS = [0, 7]
+CHUNKS = [0, 7, 50]  # in pieces above and below what passes the model at once
 KINDS: dict[str, Any] = {
     "splade": Full(),
     "query_side": QuerySide(),

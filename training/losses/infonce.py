@@ -33,6 +33,8 @@ class InfoNCE:
     not in lists of each query's own passages.
     """
 
+    needs_positive = True
+
     def __init__(self, temperature: float = 1.0, form: Form = "mean_log", symmetric: bool = False):
         above_zero(temperature=temperature)
         known("form", form, Form)

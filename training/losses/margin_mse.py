@@ -18,7 +18,7 @@ class MarginMSE:
     0.1 makes 20.
     """
 
-    of_own_list = reads_scores = True
+    of_own_list = reads_scores = first_is_positive = True
 
     def __init__(self, temperature: float = 1.0):
         above_zero(temperature=temperature)

@@ -45,6 +45,7 @@ class Matryoshka:
             raise ValueError(f"sampled is {sampled}; of {len(dims)} dims 1 to {len(dims)} can be drawn")
         self.loss, self.dims, self.weights = loss, list(dims), list(weights or [1.0] * len(dims))
         self.normalize, self.sampled, self.seed = normalize, sampled, seed
+        self.needs_positive = getattr(loss, "needs_positive", False)
         self.step = 0
 
     def __call__(self, scores: Tensor, labels: Tensor, mask: Tensor | None = None) -> Tensor:

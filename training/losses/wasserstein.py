@@ -37,6 +37,7 @@ class Wasserstein:
         self.temperature, self.infonce_weight = temperature, infonce_weight
         self.infonce_temperature = infonce_temperature
         self.infonce = InfoNCE(infonce_temperature)
+        self.needs_positive = infonce_weight > 0
 
     def __call__(self, scores: Tensor, labels: Tensor, mask: Tensor | None = None) -> Tensor:
         """The loss, from scores and labels [queries, passages], computed in float64.
