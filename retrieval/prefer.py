@@ -90,8 +90,7 @@ def prefer(
     its query, as in `rewrite`; None lets it take the query's place. DPO learns the best text of a query against its
     worst, SFT the best of every query. Each of the `rounds` goes on from the adapter of the one before, which then
     samples too. On `test` the likeliest rewrite is taken; with `fallback: keep` a query whose rewrite failed stays as
-    it is. Queries of `split` that are also queries of `test`, by id or by their words, are left out of training and
-    counted; what else the two share is counted beside the figures.
+    it is. Queries of `split` that `test` has too are left out, and counted as is what else the two share.
     OUT/round-N holds pairs.jsonl, pairs.json (counts) and adapter/, for a generator's `adapter`; OUT a run file per
     system. Killed, it goes on: answers, pairs and adapters that are finished are kept, an unfinished adapter is begun
     anew.
@@ -101,20 +100,15 @@ def prefer(
     _refuse_untrainable(generator)
     Texts(generator, sampling, pairs.samples, fallback)  # refuses what cannot be before anything is asked
     _refuse_margin(trainer, pairs)
-    collection = dataset.open()
-    check(collection, test, measures, pairs.depth)
-    check(collection, split, measures)
+    collection = _opened(dataset, split, test, measures, pairs.depth)
     trained_on, left_out = _apart(collection, split, test)
     shared = _shared(collection, trained_on, split, test, pairs.relevant)
     search = _Search(collection, retriever, join, pairs.depth)
     rewriter = _Rewriter(prompt_of("multi_query_general", prompt, ("query",)), sampling, fallback)
     mining = _Mining(rewriter, search, pairs, trainer.objective, split, trained_on)
     queries = collection.queries(test)
-    systems = {
-        "query": search.found(queries),
-        "untrained": search.found(queries, rewriter.likeliest(generator, queries)),
-    }
-    made = []
+    systems, made = {"query": search.found(queries)}, []
+    systems["untrained"] = search.found(queries, rewriter.likeliest(generator, queries))
     for number in range(1, rounds + 1):
         folder = out / f"round-{number}"
         chosen, counts = mining.kept(generator, folder)
@@ -305,6 +299,14 @@ def _refuse_untrainable(generator: Generator) -> None:
         )
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ValueError("preference training runs in one process: start it without accelerate launch")
+
+
+def _opened(dataset: Dataset, split: str, test: str, measures: list[str], depth: int) -> Collection:
+    """The collection. Raises ValueError for a split or measure that is none."""
+    collection = dataset.open()
+    check(collection, test, measures, depth)
+    check(collection, split, measures)
+    return collection
 
 
 def _refuse_margin(trainer: RewriterTrainer, pairs: Pairing) -> None:
