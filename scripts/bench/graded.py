@@ -4,15 +4,14 @@ dl: train on DL20's judgements, test on DL19, and the reverse (trec-dl-pool). cr
 scifact: train on DL20's judgements, test on SciFact, which is out of domain.
 Tested by reranking the 50 best of zero-shot MiniLM per query, which are all that a trained model has to encode; means
 and ranges over seeds, paired t over queries (each query's mean over seeds) against zero-shot; all in bfloat16.
-Finished runs are in runs/bench/graded.jsonl and are not run again: the same command goes on where it stopped.
+Finished runs are in runs/bench/graded.jsonl and are not run again: the same command goes on where it stopped. What
+training and test share is counted above each table; the folds of Cranfield share their judged documents.
 """
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -29,15 +28,17 @@ from retrieval.indexes.flat import Flat
 from retrieval.locate import cache_folder
 from retrieval.retrievers.dense import DenseRetriever
 from retrieval.types import Qrels, Queries, Run
+from scripts.bench.kept import Kept
 from training.collections import Groups
+from training.contamination import contamination
 from training.losses.infonce import InfoNCE
 from training.losses.kl import KL
 from training.losses.lambdaloss import LambdaLoss
 from training.losses.wasserstein import Wasserstein
+from training.records import plain
 from training.sources.judged import lists_of
 from training.trainer import Trainer
 
-DONE = Path("runs/bench/graded.jsonl")
 TRAINED = {"dl": "trec-dl-pool", "scifact": "trec-dl-pool", "cranfield": "cranfield"}
 TESTED = {"dl": "trec-dl-pool", "scifact": "scifact", "cranfield": "cranfield"}
 DTYPE = "bfloat16"  # of encoding, and of what training computes in
@@ -51,6 +52,11 @@ LOSSES: dict[str, tuple[Any, dict]] = {
     "wasserstein": (Wasserstein(0.05), GRADED),
     "wasserstein + infonce": (Wasserstein(0.05, infonce_weight=0.1, infonce_temperature=0.05), GRADED),
 }
+KEPT = Kept(
+    Path("runs/bench/graded.jsonl"),
+    {"dtype": DTYPE, "depth": DEPTH, "steps": STEPS, "batch": BATCH, "size": SIZE}
+    | {"losses": {name: [plain(loss), grouping] for name, (loss, grouping) in LOSSES.items()}},
+)
 
 
 @cache
@@ -133,24 +139,13 @@ def by_query(run: Run, qrels: Qrels) -> dict[str, float]:
     return dict(zip(found.query_ids, map(float, found.values["nDCG@10"]), strict=True))
 
 
-def finished() -> Iterator[dict]:
-    """What earlier calls found."""
-    if DONE.is_file():
-        yield from map(json.loads, DONE.read_text().splitlines())
-
-
 def main(which: str, seeds: int) -> None:
     """Run what is missing, seed by seed, and print the table after each seed."""
-    DONE.parent.mkdir(parents=True, exist_ok=True)
     for seed in range(seeds):
         for part, _, _ in parts(which):
             for loss in LOSSES:
-                have = {(one["part"], one["loss"], one["seed"]) for one in finished()}
-                if (part, loss, seed) in have:
-                    continue
-                line = {"part": part, "loss": loss, "seed": seed, "ndcg": trained(which, part, loss, seed)}
-                with DONE.open("a") as file:
-                    file.write(json.dumps(line) + "\n")
+                if not KEPT.has(part=part, loss=loss, seed=seed):
+                    KEPT.add(part=part, loss=loss, seed=seed, ndcg=trained(which, part, loss, seed))
         table(which)
 
 
@@ -163,7 +158,8 @@ def table(which: str) -> None:
         start: dict[str, float] = {}
         for name in inside:
             start |= by_query(zero_shot(which, name), next(test[1] for part, _, test in parts(which) if part == name))
-        print(f"{title}: zero-shot {np.mean([*start.values()]):.4f}")
+        print(f"{title}: {'; '.join(map(shared, [which] * len(inside), inside))}")
+        print(f"  {'zero-shot':22} {np.mean([*start.values()]):.4f}")
         for loss in LOSSES:
             runs = whole(loss, inside, set(start))
             if runs:
@@ -174,10 +170,21 @@ def table(which: str) -> None:
                 print(f"  {loss:22} {np.mean(means):.4f} ({span})  p = {p:.3g}")
 
 
+def shared(which: str, part: str) -> str:
+    """What is trained on and tested with, in words."""
+    (queries, qrels), (tested, judged) = next((train, test) for name, train, test in parts(which) if name == part)
+    corpus = collection(TESTED[which]).corpus
+    rows = np.unique(corpus.ids.rows(judged.doc_ids))
+    counts = contamination(
+        lists_of(collection(TRAINED[which]).corpus, queries, qrels), tested, corpus.texts(rows[rows >= 0])
+    )
+    return ", ".join(f"{what} {count}" for what, count in counts.items() if count)
+
+
 def whole(loss: str, names: list[str], queries: set[str]) -> list[dict[str, float]]:
     """nDCG@10 by query of each seed for which all of these parts are done."""
     seeds: dict[int, dict[str, float]] = {}
-    for one in finished():
+    for one in KEPT:
         if one["loss"] == loss and one["part"] in names:
             seeds.setdefault(one["seed"], {}).update(one["ndcg"])
     return [found for _, found in sorted(seeds.items()) if set(found) == queries]

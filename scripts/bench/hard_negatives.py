@@ -7,9 +7,9 @@ Finished runs are in runs/bench/hard_negatives.jsonl.
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from retrieval.locate import cache_folder
 from retrieval.protocols import Source
 from retrieval.retrievers.dense import DenseRetriever
 from scripts.bench.graded import collection, evaluation
+from scripts.bench.kept import Kept
 from training.collections import Groups
 from training.losses.infonce import InfoNCE
 from training.mining import Mining
@@ -29,8 +30,8 @@ from training.sources.judged import Judged
 from training.sources.mined import Mined
 from training.trainer import Trainer
 
-DONE = Path("runs/bench/hard_negatives.jsonl")
-BATCH, SIZE = 16, 4
+BATCH, SIZE, DTYPE = 16, 4, "bfloat16"
+MINING = Mining(k=8, choice="random", last_rank=100, share=0.95)
 
 
 def sources() -> dict[str, tuple[Source, str]]:
@@ -38,9 +39,7 @@ def sources() -> dict[str, tuple[Source, str]]:
     from retrieval.datasets.beir import Beir
 
     judged = Judged(Beir("nfcorpus"), "train")
-    zero_shot = DenseRetriever(Transformer(dtype="bfloat16"), Flat())
-    mining = Mining(k=8, choice="random", last_rank=100, share=0.95)
-    mined = Mined(judged, Beir("nfcorpus"), zero_shot, mining=mining)
+    mined = Mined(judged, Beir("nfcorpus"), DenseRetriever(Transformer(dtype=DTYPE), Flat()), mining=MINING)
     return {"random": (judged, "random"), "mined": (mined, "judged")}
 
 
@@ -56,14 +55,14 @@ def measured(encoder: Transformer, folder: Path) -> dict[str, float]:
 def trained(source: Source, negatives: str, steps: int, seed: int) -> dict[str, float]:
     """The same of a model trained on a source."""
     groups = Groups(source.lists(), SIZE, negatives=negatives, graded=False, seed=seed)
-    encoder = Transformer(dtype="bfloat16")
+    encoder = Transformer(dtype=DTYPE)
     trainer = Trainer(
         InfoNCE(0.05),
         steps=steps,
         batch_size=BATCH,
         learning_rate=2e-5,
         eval_steps=steps,
-        precision="bfloat16",
+        precision=DTYPE,
         seed=seed,
     )
     with tempfile.TemporaryDirectory() as folder:
@@ -74,28 +73,21 @@ def trained(source: Source, negatives: str, steps: int, seed: int) -> dict[str, 
 
 def main(steps: int, seeds: int) -> None:
     """Run what is missing, and print means and paired tests."""
-    DONE.parent.mkdir(parents=True, exist_ok=True)
+    settings = {"steps": steps, "batch": BATCH, "size": SIZE, "dtype": DTYPE, "mining": asdict(MINING)}
+    kept = Kept(Path("runs/bench/hard_negatives.jsonl"), settings)
     for seed in range(seeds):
         for name, (source, negatives) in sources().items():
-            if (name, steps, seed) not in {(one["negatives"], one["steps"], one["seed"]) for one in finished()}:
-                values = trained(source, negatives, steps, seed)
-                line = {"negatives": name, "steps": steps, "seed": seed, "ndcg": values}
-                with DONE.open("a") as file:
-                    file.write(json.dumps(line) + "\n")
-    start = evaluation(measured(Transformer(dtype="bfloat16"), cache_folder()))
+            if not kept.has(negatives=name, seed=seed):
+                kept.add(negatives=name, seed=seed, ndcg=trained(source, negatives, steps, seed))
+    start = evaluation(measured(Transformer(dtype=DTYPE), cache_folder()))
     print(f"zero-shot {start.mean['nDCG@10']:.4f}")
     found = {}
     for name in ("random", "mined"):
-        runs = [one["ndcg"] for one in finished() if one["negatives"] == name and one["steps"] == steps]
+        runs = [one["ndcg"] for one in kept if one["negatives"] == name]
         found[name] = evaluation({query: float(np.mean([run[query] for run in runs])) for query in start.query_ids})
         means = ", ".join(f"{np.mean([*run.values()]):.4f}" for run in runs)
         print(f"{name}: {means}; against zero-shot {paired_t(found[name], start, 'nDCG@10')}")
     print(f"mined against random: {paired_t(found['mined'], found['random'], 'nDCG@10')}")
-
-
-def finished() -> list[dict]:
-    """What earlier calls found."""
-    return [json.loads(line) for line in DONE.read_text().splitlines()] if DONE.is_file() else []
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Stages 1 and 2 of SPTAR on a small language model made here: `python scripts/bench/sptar_prompt.py [steps]`.
 
 A Llama of 4 layers and 128 dimensions with a tokenizer of its own learns, from NFCorpus, documents and to write a title
-or a training query after one, for [steps] of 16 texts. Frozen, it is then prompted for SciFact, which it has not seen:
+or a training query after one, behind an example pair as it will be asked, for [steps] of 16 texts. Frozen, it is then prompted for SciFact, which it has not seen:
 50 training claims tune the soft prompt, 60 others choose the epoch, 150 more are what the table is about. Queries are
 written for 300 documents without judgements, and pass where BM25 finds their document among 30 of 5,183. It needs
 RETRIEVAL_DATA; about 8 minutes of one core: OMP_NUM_THREADS=1.
@@ -35,7 +35,7 @@ from training.softprompt import Frozen, SoftPrompt, Steps, choose, same_examples
 from training.synthesis.weak_queries import WeakQueries
 
 steps = int(sys.argv[1]) if len(sys.argv) > 1 else 1200
-WORDS, LENGTH, DEPTH = 40, 96, 30
+WORDS, LENGTH, DEPTH = 40, 352, 30  # words of a document; tokens of a text that is learnt; rank that passes
 PROMPT = QueryPrompt(words=WORDS)
 
 
@@ -45,9 +45,13 @@ def texts_to_learn(collection: Collection) -> list[str]:
     documents = list(collection.corpus)
     plain = [one.text for one in documents]
     titled = [f"Document: {' '.join(one.text.split()[:WORDS])}\nTitle: {one.title}" for one in documents]
-    asked = [f"{PROMPT.text(pair.document)} {pair.query}" for pair in pairs]
-    chosen = np.random.default_rng(0).permutation(len(asked))[: 4 * len(titled)]
-    return [*plain, *titled, *titled, *(asked[place] for place in chosen)]
+    rng = np.random.default_rng(0)
+    chosen, shown = rng.permutation(len(pairs))[: 4 * len(titled)], rng.integers(len(pairs), size=4 * len(titled))
+    asked = [
+        f"{PROMPT.text(pairs[place].document, [pairs[other]])} {pairs[place].query}"
+        for place, other in zip(chosen, shown, strict=False)
+    ]
+    return [*plain, *titled, *titled, *asked]
 
 
 def build(texts: list[str], folder: Path) -> Path:
@@ -93,7 +97,7 @@ def learn(net: LlamaForCausalLM, coded: list[list[int]]) -> None:
         schedule.step()
         optimizer.zero_grad()
         mean = loss.item() if not step else 0.98 * mean + 0.02 * loss.item()
-        if step % 250 == 249:
+        if step % 100 == 99:
             print(f"  step {step + 1}: loss {mean:.3f}, {time.perf_counter() - started:.0f} s", flush=True)
 
 

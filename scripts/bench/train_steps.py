@@ -163,15 +163,15 @@ def throughput(kind: str, steps: int, rounds: int, bf16: bool) -> None:
     )
 
 
-def gradcache(bf16: bool, peer: bool) -> None:
+def gradcache(steps: int, bf16: bool, peer: bool) -> None:
     """Print peak memory at 512 in pieces beside 32 whole, and the time of pieces beside whole where both fit."""
-    tokens = 32 * LENGTHS["gradcache"]
-    small, large = once("ours", "gradcache", 32, 2, bf16, None), once("ours", "gradcache", 512, 1, bf16, tokens)
+    tokens = 16 * LENGTHS["gradcache"]  # of a piece: what passes a model at once on a processor
+    small, large = (once("ours", "gradcache", *one) for one in ((32, 2, bf16, None), (512, 2, bf16, tokens)))
     print(
         f"peak memory: {large['MB']:.0f} MB at 512 in pieces, {small['MB']:.0f} MB at 32: {large['MB'] / small['MB']:.2f}x"
     )
     for which in ("ours", "theirs") if peer else ("ours",):
-        whole, cached = once(which, "gradcache", 128, 3, bf16, None), once(which, "gradcache", 128, 3, bf16, tokens)
+        whole, cached = (once(which, "gradcache", 128, steps, bf16, part) for part in (None, tokens))
         print(
             f"{which:7} batch 128: {whole['seconds']:.2f} s a step whole, {cached['seconds']:.2f} s in pieces: "
             f"{cached['seconds'] / whole['seconds']:.2f}x"
@@ -183,7 +183,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="?", choices=list(LENGTHS))
     parser.add_argument("--steps", type=int, default=5)
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=2, help="of fixed and natural")
     parser.add_argument("--bf16", action="store_true")
     parser.add_argument("--peer", action="store_true", help="gradcache: the peer's cached loss too")
     parser.add_argument("--child", help=argparse.SUPPRESS)
@@ -191,7 +191,7 @@ def main() -> None:
     if asked.child:
         child(asked.child)
     elif asked.what == "gradcache":
-        gradcache(asked.bf16, asked.peer)
+        gradcache(asked.steps, asked.bf16, asked.peer)
     elif asked.what:
         throughput(asked.what, asked.steps, asked.rounds, asked.bf16)
     else:
