@@ -140,11 +140,15 @@ class BiEncoder(nn.Module):
 
     def tokenize_queries(self, texts: Sequence[str]) -> dict[str, Tensor]:
         """A padded batch, with the query prompt."""
-        return self._tokenize(texts, self.settings.prompt(), True)
+        return self._tokenize(texts, [self.settings.prompt()] * len(texts), True)
+
+    def tokenize_instructed(self, texts: Sequence[str], instructions: Sequence[str]) -> dict[str, Tensor]:
+        """The same of queries that have an instruction each. Raises ValueError where the prompt has no place for it."""
+        return self._tokenize(texts, [self.settings.prompt(one) for one in instructions], True)
 
     def tokenize_docs(self, texts: Sequence[str]) -> dict[str, Tensor]:
         """A padded batch, with the document prompt."""
-        return self._tokenize(texts, self.settings.doc_prompt, False)
+        return self._tokenize(texts, [self.settings.doc_prompt or ""] * len(texts), False)
 
     def forward(self, batch: dict[str, Tensor], queries: bool = False) -> Tensor:
         """Vectors of a tokenised batch, which passes what queries pass or what documents do.
@@ -209,10 +213,9 @@ class BiEncoder(nn.Module):
             for projection, place in zip(self.projections, places, strict=True):
                 projection.write(place)  # type: ignore[operator]
 
-    def _tokenize(self, texts: Sequence[str], prompt: str | None, queries: bool) -> dict[str, Tensor]:
-        prompted = [f"{prompt}{text}" for text in texts] if prompt else list(texts)
+    def _tokenize(self, texts: Sequence[str], prompts: Sequence[str], queries: bool) -> dict[str, Tensor]:
         batch = self.tokenizer(
-            prompted,
+            [prompt + text for prompt, text in zip(prompts, texts, strict=True)],
             padding=True,
             truncation=True,
             max_length=self.longest(queries),
@@ -221,8 +224,9 @@ class BiEncoder(nn.Module):
             return_token_type_ids=False,  # one text is of one type
             return_tensors="pt",
         )
-        if prompt and self.settings.include_prompt is False:
-            batch["skipped"] = torch.full((len(texts),), prompt_length(self.tokenizer, prompt))
+        if any(prompts) and self.settings.include_prompt is False:
+            skipped = {one: prompt_length(self.tokenizer, one) if one else 0 for one in dict.fromkeys(prompts)}
+            batch["skipped"] = torch.tensor([skipped[prompt] for prompt in prompts])
         return dict(batch)
 
 

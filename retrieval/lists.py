@@ -12,7 +12,7 @@ import numpy as np
 
 from retrieval.types import Queries
 
-__all__ = ["Joined", "Lists", "Passages", "added", "joined", "targets_of"]
+__all__ = ["Dropped", "Joined", "Lists", "Passages", "added", "dropped_of", "instructions_of", "joined", "targets_of"]
 
 
 class Passages(Protocol):
@@ -73,6 +73,31 @@ def added(*counts: Mapping[str, int]) -> dict[str, int]:
 
 
 @dataclass(frozen=True, eq=False)
+class Dropped:
+    """Passages with a label above 0 that a list no longer holds: none of them may become a negative of its query."""
+
+    offsets: np.ndarray  # int64 [queries + 1], as those of the lists
+    rows: np.ndarray  # int32 [dropped], of the passages of the lists
+    labels: np.ndarray  # float32 [dropped]
+
+    @classmethod
+    def of(cls, queries: int, query: np.ndarray, rows: np.ndarray, labels: np.ndarray) -> Dropped:
+        """Those of entries in any order, each the place of a query, a row and a label."""
+        order = np.argsort(query, kind="stable")
+        return cls(_offsets(np.bincount(query, minlength=queries)), rows[order], labels[order])
+
+    @property
+    def query(self) -> np.ndarray:
+        """int64 [dropped], the place of the query of each entry."""
+        return np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))
+
+    def take(self, positions: np.ndarray) -> Dropped:
+        """Those of the queries at these positions."""
+        entries, offsets = _entries(self.offsets, positions)
+        return Dropped(offsets, self.rows[entries], self.labels[entries])
+
+
+@dataclass(frozen=True, eq=False)
 class Lists:
     """Queries, and for each the passages listed for it in the order of their source; ids in memory, texts on disk."""
 
@@ -83,8 +108,11 @@ class Lists:
     labels: np.ndarray  # float32 [listed], grades; what is relevant is told by them
     targets: np.ndarray | None = None  # float32 [listed], a teacher's scores: what a loss is given instead of labels
     times: np.ndarray | None = None  # float64 [queries], how often each comes in an epoch on average; None is once
+    source: np.ndarray | None = None  # int64 [queries], which one of a mixture each is of; None is no mixture
+    weights: np.ndarray | None = None  # float64 [sources], what each of them is of an epoch: `times` are scaled to it
     counts: Mapping[str, int] = field(default_factory=dict)  # what was left out or made up for on the way here
     asked: Sequence[str] | None = None  # the queries before they were misspelt or read with feedback; None: the same
+    dropped: Dropped | None = None  # what is relevant, or may be, and no longer listed
 
     def __post_init__(self) -> None:
         listed = int(self.offsets[-1])
@@ -94,7 +122,9 @@ class Lists:
             raise ValueError(
                 f"{len(self.queries)} queries, {len(self.offsets) - 1} lists of {listed} passages in all, {sizes}"
             )
-        for name, values in (("times", self.times), ("asked", self.asked)):
+        dropped = None if self.dropped is None else self.dropped.offsets[1:]
+        own = {"times": self.times, "sources": self.source, "asked": self.asked, "lists of dropped passages": dropped}
+        for name, values in own.items():
             if values is not None and len(values) != len(self.queries):
                 raise ValueError(f"{len(values)} {name} for {len(self.queries)} queries")
         if self.times is not None and not (np.isfinite(self.times) & (self.times >= 0)).all():
@@ -140,25 +170,46 @@ class Lists:
 
     def take(self, positions: np.ndarray) -> Lists:
         """The queries at these positions, in that order, with their lists."""
-        sizes = np.diff(self.offsets)[positions]
-        offsets = _offsets(sizes)
-        entries = np.repeat(self.offsets[positions] - offsets[:-1], sizes) + np.arange(offsets[-1])
-        times = None if self.times is None else self.times[positions]
+        own = self._of(*_entries(self.offsets, positions))
         asked = None if self.asked is None else [self.asked[int(i)] for i in positions]
-        own = self._of(entries, offsets)
-        return replace(self, queries=self.queries.take(positions), times=times, asked=asked, **own)
+        return replace(self, queries=self.queries.take(positions), asked=asked, **own, **self.of_queries(positions))
+
+    def of_queries(self, positions: np.ndarray) -> dict[str, Any]:
+        """The fields that are of queries, times, source and dropped, of those at these positions."""
+        return {
+            "times": None if self.times is None else self.times[positions],
+            "source": None if self.source is None else self.source[positions],
+            "dropped": None if self.dropped is None else self.dropped.take(positions),
+        }
+
+    def over(self, passages: Joined) -> Lists:
+        """The same lists over passages that theirs are among."""
+        dropped = self.dropped
+        if dropped is not None:
+            dropped = replace(dropped, rows=passages.moved(dropped.rows, self.passages))
+        return replace(self, passages=passages, rows=passages.moved(self.rows, self.passages), dropped=dropped)
+
+    def relevant(self, least: float) -> tuple[np.ndarray, np.ndarray]:
+        """Rows int32 of all labelled `least` or higher, listed or dropped, query after query, and their offsets."""
+        listed = self.labels >= least
+        query, rows = self.query[listed], self.rows[listed]
+        if self.dropped is not None:
+            more = self.dropped.labels >= least
+            query, rows = np.append(query, self.dropped.query[more]), np.append(rows, self.dropped.rows[more])
+        return rows[np.lexsort((rows, query))], _offsets(np.bincount(query, minlength=len(self)))
 
     def where(self, kept: np.ndarray, others: str = "passages left out") -> Lists:
         """The entries that are bool [listed] `kept`; queries without any are left out, and both are counted.
 
-        `others` names the entries that are not. Raises ValueError, with all counts, where no query is left.
+        `others` names the entries that are not; those of them labelled above 0 are `dropped`. Raises ValueError, with
+        all counts, where no query is left.
         """
         sizes = np.bincount(self.query[kept], minlength=len(self))
         some = np.flatnonzero(sizes)
         told = self.counting({others: int((~kept).sum()), "queries without a passage": len(self) - len(some)})
         if not len(some):
             raise ValueError(f"none of {len(self)} training queries has a passage: {_shown(told.counts)}")
-        left = replace(told, **self._of(np.flatnonzero(kept), _offsets(sizes)))
+        left = replace(told, **self._of(np.flatnonzero(kept), _offsets(sizes)), dropped=self._dropped(~kept))
         return left if len(some) == len(self) else left.take(some)
 
     def counting(self, counts: Mapping[str, int]) -> Lists:
@@ -169,6 +220,17 @@ class Lists:
         """The fields of these entries."""
         targets = None if self.targets is None else self.targets[entries]
         return {"offsets": offsets, "rows": self.rows[entries], "labels": self.labels[entries], "targets": targets}
+
+    def _dropped(self, left_out: np.ndarray) -> Dropped | None:
+        """Those dropped before, and what is labelled above 0 of the entries that are now."""
+        lost, before = left_out & (self.labels > 0), self.dropped
+        if not lost.any():
+            return before
+        query, rows, labels = self.query[lost], self.rows[lost], self.labels[lost]
+        if before is not None:
+            query, rows = np.append(before.query, query), np.append(before.rows, rows)
+            labels = np.append(before.labels, labels)
+        return Dropped.of(len(self), query, rows, labels)
 
     def __len__(self) -> int:
         return len(self.queries)
@@ -184,12 +246,15 @@ class Lists:
         return np.repeat(np.arange(len(self.queries)), np.diff(self.offsets))
 
     def fingerprint(self) -> str:
-        """The same for the same queries, passages, labels, targets and times."""
+        """The same for the same queries with their instructions, passages, labels, targets, times and weights."""
         digest = hashlib.sha256(self.passages.fingerprint.encode())
         for array in (self.offsets, self.rows, self.labels, self.targets, self.times):
             digest.update(b"-" if array is None else array.tobytes())
-        for text in (*self.queries.ids, *self.queries.texts):
+        for text in (*self.queries.ids, *self.queries.texts, *(self.queries.instructions or ())):
             digest.update(text.encode() + b"\0")
+        dropped = () if self.dropped is None else (self.dropped.offsets, self.dropped.rows, self.dropped.labels)
+        for more in (self.source, self.weights, *dropped):
+            digest.update(b"" if more is None else more.tobytes())
         return digest.hexdigest()
 
 
@@ -199,6 +264,37 @@ def targets_of(several: Sequence[Lists]) -> np.ndarray | None:
     if targets and len(targets) < len(several):
         raise ValueError("some of the sources have a teacher's scores and some have none: score them all, or none")
     return np.concatenate(targets) if targets else None
+
+
+def instructions_of(several: Sequence[Lists]) -> list[str] | None:
+    """The instructions of all queries, one after the other. Raises ValueError where those of some sources have none."""
+    given = [lists.queries.instructions for lists in several if lists.queries.instructions is not None]
+    if given and len(given) < len(several):
+        raise ValueError(
+            "the queries of some of the sources carry instructions and those of others none: give them to all queries "
+            "(`instruction` in queries.jsonl), or to none"
+        )
+    return [text for one in given for text in one] if given else None
+
+
+def dropped_of(several: Sequence[Lists], places: Sequence[np.ndarray], both: Lists) -> Dropped | None:
+    """What is dropped of all, where their queries are at these places of `both`, which lists some of it again."""
+    every = [(one, place, one.dropped) for one, place in zip(several, places, strict=True) if one.dropped is not None]
+    if not every or not isinstance(both.passages, Joined):
+        return None
+    query = np.concatenate([place[dropped.query] for _, place, dropped in every])
+    rows = np.concatenate([both.passages.moved(dropped.rows, one.passages) for one, _, dropped in every])
+    labels = np.concatenate([dropped.labels for _, _, dropped in every])
+    listed = both.query * len(both.passages) + both.rows
+    gone = ~np.isin(query * len(both.passages) + rows, listed)
+    return Dropped.of(len(both), query[gone], rows[gone], labels[gone])
+
+
+def _entries(offsets: np.ndarray, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """int64, the entries of these queries one after the other, and their offsets."""
+    sizes = np.diff(offsets)[positions]
+    own = _offsets(sizes)
+    return np.repeat(offsets[positions] - own[:-1], sizes) + np.arange(own[-1]), own
 
 
 def _parts(passages: Passages) -> Sequence[Passages]:

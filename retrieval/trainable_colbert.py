@@ -35,6 +35,10 @@ class TokenEncoder(nn.Module):
         """A padded batch of queries; attention_mask says which tokens are theirs, [MASK] included."""
         return self._padded(self.reader.queries(texts))
 
+    def tokenize_instructed(self, texts: Sequence[str], instructions: Sequence[str]) -> dict[str, Tensor]:
+        """Raises ValueError, as searching with such queries does."""
+        raise ValueError("the queries carry instructions, which ColBERT does not take: choose another encoder")
+
     def tokenize_docs(self, texts: Sequence[str]) -> dict[str, Tensor]:
         """A padded batch of documents; `kept` says which tokens have vectors."""
         return self._padded(self.reader.documents(texts))

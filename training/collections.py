@@ -21,9 +21,10 @@ class Group(TypedDict):
 
     query_id: str
     query: str
+    instruction: NotRequired[str]
     rows: np.ndarray  # int32 [size], of the passages; a row comes twice only where there was nothing else to list
     labels: np.ndarray  # float32 [size]
-    known: np.ndarray  # int32, every relevant row of the query, listed or not
+    known: np.ndarray  # int32, every relevant row of the query, in the group or not, listed or dropped
     targets: NotRequired[np.ndarray]  # float32 [size], a teacher's scores
 
 
@@ -31,13 +32,15 @@ class Groups:
     """One group of `size` passages per query and turn, always the same for the same seed, query and turn.
 
     A group has `positives` passages labelled `relevant` or higher, then passages labelled lower. Where these are too
-    few: "judged" takes the query's other positives; "random" draws passages that are not listed for the query; "none"
-    takes no passage labelled lower and otherwise does as "judged". With 0 `positives` no place is kept for them: a
-    group is drawn from the whole list. Within a query every positive, and every negative, has its turn before one
-    comes again in a later turn. A list too `short` for a group is repeated cyclically, or its query is left out.
+    few: "judged" takes the query's other positives; "random" draws passages that neither are listed for the query nor
+    were dropped from its list as relevant; "none" takes no passage labelled lower and otherwise does as "judged". With
+    0 `positives` no place is kept for them: a group is drawn from the whole list. Within a query every positive, and
+    every negative, has its turn before one comes again in a later turn. A list too `short` for a group is repeated
+    cyclically, or its query is left out.
 
     Labels are those of the lists (at least 0), or, unless `graded`, 1 from `relevant` on and 0 below: InfoNCE takes any
-    label above 0 for a positive. Queries with fewer than `positives` positives are left out; see `counts`.
+    label above 0 for a positive. Queries with fewer than `positives` positives are left out; see `counts`. Sources of a
+    mixture keep their weights, whatever is left out of them.
     """
 
     def __init__(
@@ -93,15 +96,25 @@ class Groups:
     @property
     def times(self) -> np.ndarray | None:
         """float64 [groups], how often each comes in an epoch on average; None is once."""
-        return None if self.lists.times is None else self.lists.times[self._query]
+        times, weights = self.lists.times, self.lists.weights
+        if times is None:
+            return None
+        own = times[self._query]
+        if weights is None or self.lists.source is None:
+            return own
+        source = self.lists.source[self._query]
+        return own * (len(own) * weights / np.bincount(source, own, len(weights)))[source]
 
     def settings(self) -> dict[str, Any]:
         """All that determines the groups, as plain values: two equal ones give the same training data."""
         digest = hashlib.sha256()
         for array in (self._query, self._start, self._split, self._rows, self._labels, self._targets, self.times):
             digest.update(b"-" if array is None else array.tobytes())
-        for text in (*self.lists.queries.ids, *self.lists.queries.texts):
+        queries = self.lists.queries
+        for text in (*queries.ids, *queries.texts, *(queries.instructions or ())):
             digest.update(text.encode() + b"\0")
+        if self.lists.dropped is not None:
+            digest.update(self._known.tobytes())
         names = ("size", "positives", "relevant", "negatives", "graded", "short", "levels", "seed")
         data = {"passages": self.lists.passages.fingerprint, "lists": digest.hexdigest(), "counts": dict(self._counts)}
         return {name: getattr(self, name) for name in names} | data
@@ -117,7 +130,8 @@ class Groups:
         chosen = self._choose(number, turn, np.arange(start, split), np.arange(split, end))
         rows, labels = self._rows[chosen], self._labels[chosen]
         if len(rows) < self.size and self.negatives == "random":
-            drawn = self._draw(number, turn, self.size - len(rows), self._rows[start:end])
+            listed = np.append(self._rows[start:end], self._known_of(number))
+            drawn = self._draw(number, turn, self.size - len(rows), listed)
             rows, labels = np.append(rows, drawn), np.append(labels, np.zeros(len(drawn), np.float32))
         query = self._query[number]
         group = Group(
@@ -125,11 +139,17 @@ class Groups:
             query=self.lists.queries.texts[query],
             rows=np.resize(rows, self.size),  # repeats cyclically
             labels=np.resize(labels, self.size),
-            known=self._rows[start:split],
+            known=self._known_of(number),
         )
+        if self.lists.queries.instructions is not None:
+            group["instruction"] = self.lists.queries.instructions[query]
         if self._targets is not None:
             group["targets"] = np.resize(self._targets[chosen], self.size)
         return group
+
+    def _known_of(self, number: int) -> np.ndarray:
+        query = self._query[number]
+        return self._known[self._known_ends[query] : self._known_ends[query + 1]]
 
     def _choose(self, number: int, turn: int, relevant: np.ndarray, lower: np.ndarray) -> np.ndarray:
         """Entries to list, at most `size`: positives, lower ones, then positives again where none may be drawn."""
@@ -166,12 +186,25 @@ class Groups:
                 "or relabel or leave out such passages"
             )
 
+    def _check_sources(self) -> None:
+        """Raises ValueError where nothing is left of a source of a mixture, so that it cannot have its weight."""
+        if self.lists.weights is None or self.lists.source is None:
+            return
+        lost = np.setdiff1d(np.arange(len(self.lists.weights)), self.lists.source[self._query])
+        if len(lost):
+            raise ValueError(
+                f"no query is left of source {lost[0] + 1} of the {len(self.lists.weights)} of a mixture, which is to "
+                f"be {self.lists.weights[lost[0]]:.3g} of an epoch: leave it out, or give it other queries "
+                f"({self._counts})"
+            )
+
     def _lay_out(self) -> None:
         """Lay entries out by query, relevant ones first: group g is [start[g], start[g + 1]), cut at split[g]."""
         lists, query = self.lists, self.lists.query
         relevant = lists.labels >= self.relevant
         found = np.bincount(query[relevant], minlength=len(lists))
-        keep = self._kept(found, np.diff(lists.offsets))
+        self._known, self._known_ends = lists.relevant(self.relevant)
+        keep = self._kept(found, np.diff(lists.offsets), np.diff(self._known_ends) - found)
         order = np.lexsort((lists.rows, ~relevant, query))
         order = order[keep[query[order]]]
         sizes = np.diff(lists.offsets)[keep]
@@ -182,9 +215,13 @@ class Groups:
         labels = np.maximum(lists.labels, 0) if self.graded else relevant
         self._labels = labels[order].astype(np.float32)
         self._targets = None if lists.targets is None else lists.targets[order]
+        self._check_sources()
 
-    def _kept(self, relevant: np.ndarray, listed: np.ndarray) -> np.ndarray:
-        """bool [queries], which can have a group, from how many passages they have; all others are counted."""
+    def _kept(self, relevant: np.ndarray, listed: np.ndarray, lost: np.ndarray) -> np.ndarray:
+        """bool [queries], which can have a group, from how many passages they have; all others are counted.
+
+        `lost` is how many relevant ones are no longer listed, which are not drawn at random either.
+        """
         enough = (relevant >= self.positives) & (listed > 0)
         lower = np.minimum(listed - relevant, self.size - self.positives)
         drawn = self.positives + lower if self.positives else listed
@@ -203,7 +240,7 @@ class Groups:
                 f"none of {len(listed)} queries has {self.positives} passages labelled {self.relevant:g} or higher"
                 f"{f' and {self.size} in all' if dropped.any() else ''}: {self._counts}"
             )
-        if self.negatives == "random" and (keep & (listed + short > len(self.lists.passages))).any():
+        if self.negatives == "random" and (keep & (listed + lost + short > len(self.lists.passages))).any():
             raise ValueError(
                 f"{len(self.lists.passages)} passages are too few to fill groups of {self.size} with ones that are not "
                 'listed: lower the size or use negatives: "judged"'

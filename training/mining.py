@@ -49,11 +49,11 @@ class SimANS:
 class Mining:
     """Which documents of a run become negatives.
 
-    Positives and near-duplicates of positives never do: a near-duplicate shares `near_duplicate` of its runs of three
-    words with one (Jaccard). Those of a score above that of the positive - `margin`, or above `share` of it, don't
-    either (of a score below 0: as far below it as share says), nor those that a reranker scores above
-    `reranker_above`. The positive is the `against` one of those in the run; where none is there, the score of the
-    first rank stands for it. Of what is left, `k` are the best, or drawn at random, or by SimANS.
+    Positives, also those that lists dropped, and near-duplicates of positives never do: a near-duplicate shares
+    `near_duplicate` of its runs of three words with one (Jaccard). Those of a score above that of the positive -
+    `margin`, or above `share` of it, don't either (of a score below 0: as far below it as share says), nor those that a
+    reranker scores above `reranker_above`. The positive is the `against` one of those listed in the run; where none is
+    there, the score of the first rank stands for it. Of what is left, `k` are the best, at random, or by SimANS.
     """
 
     k: int | None = 8  # negatives of a query at most; None takes all that are left
@@ -119,6 +119,7 @@ def mine(lists: Lists, run: Run, mining: Mining, reranker: Reranker | None = Non
         reranker,
         Counter(dict.fromkeys(COUNTS, 0)),
         _namesakes(lists, run.docs, mining.relevant),
+        *lists.relevant(mining.relevant),
     )
     block = miner.block if reranker is None else miner.kept_in(_folder(lists, run, mining, reranker))
     found = [one for start in range(0, len(lists), BLOCK) for one in block(start, min(start + BLOCK, len(lists)))]
@@ -217,6 +218,8 @@ class _Miner:
     reranker: Reranker | None
     counts: Counter[str]
     namesakes: Mapping[int, list[int]]  # by query, rows of the passages
+    relevant: np.ndarray  # int32, of the passages, all that is relevant, also what lists dropped, query after query
+    offsets: np.ndarray  # int64 [queries + 1], of each query's part
 
     def kept_in(self, folder: Path) -> Callable[[int, int], list[np.ndarray]]:
         """`block`, of which an earlier call's finding in this folder is taken where it is there."""
@@ -249,13 +252,14 @@ class _Miner:
         return [np.sort(columns) for columns in kept]
 
     def positives(self, query: int) -> np.ndarray:
-        own = slice(self.lists.offsets[query], self.lists.offsets[query + 1])
-        return self.lists.rows[own][self.lists.labels[own] >= self.mining.relevant]
+        return self.relevant[self.offsets[query] : self.offsets[query + 1]]
 
     def positive(self, query: int) -> float:
         """The score that those of negatives are held against; -inf for a query without results."""
         rows, scores = self.rows[query], self.scores[query]
-        there = scores[np.isin(rows, self.positives(query))]
+        own = slice(self.lists.offsets[query], self.lists.offsets[query + 1])
+        listed = self.lists.rows[own][self.lists.labels[own] >= self.mining.relevant]
+        there = scores[np.isin(rows, listed)]
         self.counts["queries without results"] += not (rows != PAD).any()
         self.counts["queries without a positive in the run"] += not len(there)
         if len(there):
@@ -346,18 +350,20 @@ def _namesakes(lists: Lists, docs: DocIds, relevant: float) -> dict[int, list[in
     passages, named = lists.passages, dict[int, list[int]]()
     if not isinstance(passages, Joined):
         return named
-    part = np.searchsorted(passages.starts, lists.rows, "right") - 1
+    own, offsets = lists.relevant(relevant)
+    query = np.repeat(np.arange(len(lists)), np.diff(offsets))
+    part = np.searchsorted(passages.starts, own, "right") - 1
     for number, other in enumerate(passages.parts):
-        places = np.flatnonzero((part == number) & (lists.labels >= relevant))
+        places = np.flatnonzero(part == number)
         if other.fingerprint == docs.fingerprint or not len(places):
             continue
-        queries, ids = lists.query[places], getattr(other, "ids", None)
-        names = [lists.queries.ids[query] for query in queries]
-        names += ids.take(lists.rows[places] - passages.starts[number]) if ids is not None else []
+        queries, ids = query[places], getattr(other, "ids", None)
+        names = [lists.queries.ids[one] for one in queries]
+        names += ids.take(own[places] - passages.starts[number]) if ids is not None else []
         rows = rows_among(passages, docs.rows(names), docs.fingerprint)
-        for query, row in zip(np.resize(queries, len(names)).tolist(), rows.tolist(), strict=True):
+        for one, row in zip(np.resize(queries, len(names)).tolist(), rows.tolist(), strict=True):
             if row != PAD:
-                named.setdefault(query, []).append(row)
+                named.setdefault(one, []).append(row)
     return named
 
 

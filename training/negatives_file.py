@@ -39,6 +39,7 @@ def read_negatives(path: Path, lists: Lists, corpus: Corpus, relevant: float) ->
     found: list[list[int]] = [[] for _ in place]
     counts = {"mining: mined negatives": 0, "mining: listed already": 0}
     known = False
+    relevant_rows, ends = lists.relevant(relevant)
     for number, query, ids in _records(path):
         rows = corpus.ids.rows(ids)
         if (rows < 0).any():
@@ -48,7 +49,7 @@ def read_negatives(path: Path, lists: Lists, corpus: Corpus, relevant: float) ->
         known = True
         own = slice(lists.offsets[place[query]], lists.offsets[place[query] + 1])
         rows = rows_among(lists.passages, rows, corpus.fingerprint)
-        wrong = np.isin(rows, lists.rows[own][lists.labels[own] >= relevant])
+        wrong = np.isin(rows, relevant_rows[ends[place[query]] : ends[place[query] + 1]])
         if wrong.any():
             raise ValueError(
                 f"{path}:{number}: query {query!r} has {ids[int(wrong.argmax())]!r} among its negatives, which is one "

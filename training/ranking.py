@@ -85,10 +85,13 @@ class Ranking:
         own = [batch[place] for place in places]
         texts = self.batches.groups.lists.passages.texts(np.concatenate([group["rows"] for group in own]))
         queries = [group["query"] for group in own]
+        instructions = [group["instruction"] for group in own if "instruction" in group]
         batch = _by_text(batch, self.batches.groups.lists.passages)
         labels, mask = labels_and_mask(batch, self.in_batch)
         about = {"names": [group["query_id"] for group in batch], "batch": batch}
-        return about | self._tokenized(queries, texts) | {"labels": _tensor(labels), "mask": _tensor(mask)}
+        return (
+            about | self._tokenized(queries, instructions, texts) | {"labels": _tensor(labels), "mask": _tensor(mask)}
+        )
 
     def step(self, passes: Passes, inputs: dict[str, Any]) -> Tensor:
         """Add the gradients of the batch's loss, of all processes together."""
@@ -115,13 +118,15 @@ class Ranking:
         """Take up the passages of past batches."""
         self.past.restore(state)
 
-    def _tokenized(self, queries: list[str], texts: list[str]) -> dict[str, Any]:
+    def _tokenized(self, queries: list[str], instructions: list[str], texts: list[str]) -> dict[str, Any]:
         if self.reads_pairs:
             size = self.batches.groups.size
             repeated = [query for query in queries for _ in range(size)]
             return {"pairs": cast(PairTrainable, self.module.model).tokenize_pairs(repeated, texts)}
-        model = cast(Trainable, self.module.model)
-        return {"queries": model.tokenize_queries(queries), "docs": model.tokenize_docs(texts)}
+        model: Any = self.module.model
+        instructed = instructions and hasattr(model, "tokenize_instructed")  # others are searched with texts alone
+        asked = model.tokenize_instructed(queries, instructions) if instructed else model.tokenize_queries(queries)
+        return {"queries": asked, "docs": model.tokenize_docs(texts)}
 
     def _loss(self, made: dict[str, Tensor], inputs: dict[str, Any], passes: Passes) -> Tensor:
         """Of the representations, or pair scores, of the whole batch."""

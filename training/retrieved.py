@@ -35,7 +35,8 @@ def retrieved(
     `excludes_self` drops the document of the query's own id. One that is not `opened` is, where something is not there
     yet. Raises ValueError for a retriever of documents other than the corpus's.
     """
-    asked = hashlib.sha256("\0".join([*queries.ids, *queries.texts]).encode()).hexdigest()
+    texts = [*queries.ids, *queries.texts, *(queries.instructions or ())]
+    asked = hashlib.sha256("\0".join(texts).encode()).hexdigest()
     made = [settings(retriever), corpus.fingerprint, excludes_self, depth, CHUNK, asked]
     folder, parts = cache_folder() / "runs" / digest(made), []
     for start in range(0, len(queries), CHUNK):

@@ -15,7 +15,8 @@ class Trainable(Protocol):
     """A torch module that maps texts to representations and compares these.
 
     Representations are one tensor, its first axis the texts: vectors float [texts, width], or those of tokens [texts,
-    tokens, width], where a token without a vector is all zeros and never the best.
+    tokens, width], where a token without a vector is all zeros and never the best. A module may have
+    `tokenize_instructed(texts, instructions)` for queries that carry an instruction each, where it is searched with it.
     """
 
     def tokenize_queries(self, texts: Sequence[str]) -> dict[str, Tensor]:

@@ -6,6 +6,7 @@ import json
 import shutil
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from retrieval.asking import cut_words
 from retrieval.collection import Collection
@@ -45,7 +46,8 @@ class WithQueries:
             raise FileNotFoundError(f"{lacking} is not there: paths of queries and qrels are below {plain.folder}")
         old = [path for path in sorted(plain.folder.glob("queries.jsonl*")) if path.suffix in (".jsonl", ".gz")]
         judged = sorted(plain.qrels_folder.glob("*.tsv"))
-        named = digest([str(plain.folder.resolve()), sha256([*files, *old, *judged]), self.split, self.words])
+        read = [sha256([*files, *old, *judged]), self.split, self.words, "with instructions"]
+        named = digest([str(plain.folder.resolve()), *read])
         folder = cache_folder() / "datasets" / "with_queries" / f"{plain.name}-{named}"
         if not folder.is_dir():
             with whole_folder(folder, shared=True) as part:
@@ -58,11 +60,15 @@ class WithQueries:
                 (part / name).symlink_to((plain.folder / name).resolve())  # ingested under the same name, once
         shutil.copytree(plain.qrels_folder, part / "qrels")
         shutil.copyfile(files[1], part / "qrels" / f"{self.split}.tsv")
-        texts = {str(one["_id"]): one.get("text", "") for _, one in read_jsonl(old)}
+        kept = {str(one["_id"]): {"text": one.get("text", ""), **_instruction(one)} for _, one in read_jsonl(old)}
         for number, record in read_jsonl(files[0]):
             name, text = str(record["_id"]), record.get("text", "")
-            if name in texts:
+            if name in kept:
                 raise ValueError(f"{files[0]}:{number}: query id {name!r} is given twice, here or in {old}")
-            texts[name] = cut_words(text, self.words)[0]
-        lines = (json.dumps({"_id": name, "text": text}, ensure_ascii=False) + "\n" for name, text in texts.items())
+            kept[name] = {"text": cut_words(text, self.words)[0], **_instruction(record)}
+        lines = (json.dumps({"_id": name, **own}, ensure_ascii=False) + "\n" for name, own in kept.items())
         (part / "queries.jsonl").write_text("".join(lines), encoding="utf-8")
+
+
+def _instruction(record: dict[str, Any]) -> dict[str, str]:
+    return {"instruction": record["instruction"]} if record.get("instruction") else {}

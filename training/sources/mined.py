@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -80,8 +79,7 @@ class Mined:
                 f"the lists are not of the documents of {self._collection.name}, so that positives among these are "
                 "known by their texts only: give mining.near_duplicate"
             )
-        both = joined([lists.passages, corpus])
-        return replace(lists, passages=both, rows=both.moved(lists.rows, lists.passages))
+        return lists.over(joined([lists.passages, corpus]))
 
     def found(self, queries: Queries) -> Run:
         """The run that is mined for these queries. Raises ValueError where a file lacks some of them."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 
-from retrieval.lists import Lists, added, joined, targets_of
+from retrieval.lists import Lists, added, dropped_of, instructions_of, joined, targets_of
 from retrieval.protocols import Source
 from retrieval.types import Queries
 
@@ -16,7 +17,8 @@ __all__ = ["Mixture"]
 class Mixture:
     """Sources with different queries; an epoch has as many as there are, of each source as many as its weight says.
 
-    A query of a source with n of N queries, whose weight is w of W in all, comes N w / (n W) times on average.
+    A query of a source with n of N queries, whose weight is w of W in all, comes N w / (n W) times on average: of those
+    that are left for training, whatever became of others.
     """
 
     def __init__(self, sources: list[Source], weights: list[float]):
@@ -30,7 +32,7 @@ class Mixture:
     def lists(self) -> Lists:
         """The lists of one source after those of another.
 
-        Raises ValueError for a query that is in two sources, and for teacher's scores in some sources only.
+        Raises ValueError for a query that is in two sources, and for teacher's scores or instructions in some only.
         """
         several = [source.lists() for source in self.sources]
         ids = [name for lists in several for name in lists.queries.ids]
@@ -39,17 +41,33 @@ class Mixture:
             raise ValueError(f"query {name!r} is in two of the sources: a union makes one list of both")
         passages = joined([lists.passages for lists in several])
         sizes = np.concatenate([np.diff(lists.offsets) for lists in several])
-        return Lists(
-            Queries(ids, [text for lists in several for text in lists.queries.texts]),
+        source, weights = self._shares(several)
+        made = Lists(
+            Queries(ids, [text for lists in several for text in lists.queries.texts], instructions_of(several)),
             passages,
             np.append(0, np.cumsum(sizes)).astype(np.int64),
             np.concatenate([passages.moved(lists.rows, lists.passages) for lists in several]),
             np.concatenate([lists.labels for lists in several]),
             targets_of(several),
             self._times(several),
+            source,
+            weights,
             added(*(lists.counts for lists in several)),
             [text for lists in several for text in lists.original],
         )
+        starts = np.cumsum([0, *map(len, several[:-1])])
+        places = [start + np.arange(len(lists)) for start, lists in zip(starts.tolist(), several, strict=True)]
+        return replace(made, dropped=dropped_of(several, places, made))
+
+    def _shares(self, several: list[Lists]) -> tuple[np.ndarray, np.ndarray]:
+        """The source of each query, int64, and what each source is of an epoch; those of a mixture stand for it."""
+        source, weights = [], np.zeros(0)
+        for lists, weight in zip(several, self.weights, strict=True):
+            inner = np.ones(1) if lists.weights is None else lists.weights
+            own = np.zeros(len(lists), np.int64) if lists.source is None else lists.source
+            source.append(own + len(weights))
+            weights = np.append(weights, inner * weight / sum(self.weights))
+        return np.concatenate(source), weights
 
     def _times(self, several: list[Lists]) -> np.ndarray:
         """float64 [queries]; what a source that is a mixture says of its queries stays in proportion."""

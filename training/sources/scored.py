@@ -18,7 +18,7 @@ from retrieval.locate import cache_folder
 from retrieval.protocols import Encoder, Reranker, Source
 from retrieval.reranking import pair_scores
 from retrieval.shards import Shards, claims
-from retrieval.types import Representations, Sparse, Tokens
+from retrieval.types import Queries, Representations, Sparse, Tokens
 
 __all__ = ["Scored"]
 
@@ -47,7 +47,7 @@ class Scored:
         """The lists with targets. Raises ValueError for a score that is not finite, with the texts."""
         lists = self.source.lists()
         teacher: Any = self.reranker or self.encoder
-        pairs = replace(lists, labels=np.zeros_like(lists.labels), targets=None, times=None)
+        pairs = Lists(lists.queries, lists.passages, lists.offsets, lists.rows, np.zeros_like(lists.labels))
         folder = cache_folder() / "teachers" / digest([settings(teacher), pairs.fingerprint(), self.shard])
         shards = Shards(folder, "float32", len(lists.rows), self.shard)
         # by passage, so that an encoder meets each about once; queries are the shorter texts
@@ -64,9 +64,10 @@ class Scored:
         """float32 [entries], and how many texts, or pairs, were longer than the teacher takes."""
         rows, row = np.unique(lists.rows[entries], return_inverse=True)
         queries, query = np.unique(lists.query[entries], return_inverse=True)
-        texts, asked = lists.passages.texts(rows), [lists.queries.texts[one] for one in queries]
+        texts, own = lists.passages.texts(rows), lists.queries.take(queries)
         if self.encoder is not None:
-            return _dots(self.encoder, asked, texts, query, row)
+            return _dots(self.encoder, own, texts, query, row)
+        asked = own.texts
         teacher: Any = self.reranker
         before = getattr(teacher, "truncated_pairs", 0)
         scores = pair_scores(teacher, [(asked[q], texts[r]) for q, r in zip(query, row, strict=True)])
@@ -90,16 +91,25 @@ def _score(
 
 
 def _dots(
-    encoder: Encoder, queries: list[str], texts: list[str], query: np.ndarray, row: np.ndarray
+    encoder: Any, queries: Queries, texts: list[str], query: np.ndarray, row: np.ndarray
 ) -> tuple[np.ndarray, int]:
-    asked, read = dense(encoder.encode_queries(queries)), dense(encoder.encode_docs(texts))
+    asked, read = dense(_encoded(encoder, queries)), dense(encoder.encode_docs(texts))
     scores = _products(asked, read, query, row).astype(np.float32)
     if not np.isfinite(scores).all():
         bad = int(np.argmin(np.isfinite(scores)))
-        raise ValueError(
-            f"{type(encoder).__name__} gives NaN or infinity for {queries[query[bad]][:60]!r}, {texts[row[bad]][:60]!r}"
-        )
+        pair = f"{queries.texts[query[bad]][:60]!r}, {texts[row[bad]][:60]!r}"
+        raise ValueError(f"{type(encoder).__name__} gives NaN or infinity for {pair}")
     return scores, asked.truncated + read.truncated
+
+
+def _encoded(encoder: Any, queries: Queries) -> Any:
+    """Raises ValueError for instructions that the encoder does not take, as the retriever dense does."""
+    if queries.instructions is None:
+        return encoder.encode_queries(queries.texts)
+    if not hasattr(encoder, "encode_instructed"):
+        name = type(encoder).__name__
+        raise ValueError(f"the queries carry instructions, which {name} does not take: choose another teacher")
+    return encoder.encode_instructed(queries.texts, queries.instructions)
 
 
 def _products(queries: Representations, texts: Representations, query: np.ndarray, row: np.ndarray) -> np.ndarray:

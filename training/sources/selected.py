@@ -110,9 +110,15 @@ class Selected:
     def _relabelled(self, lists: Lists) -> Lists:
         if self.relabel is None:
             return lists
+        dropped = lists.dropped
+        if dropped is not None:  # what was relevant by its old label or is by the new one never becomes a negative
+            dropped = replace(dropped, labels=np.maximum(dropped.labels, self._label(dropped.labels)))
+        return replace(lists, labels=self._label(lists.labels), dropped=dropped)
+
+    def _label(self, labels: np.ndarray) -> np.ndarray:
         if isinstance(self.relabel, str):
-            return replace(lists, labels=(np.floor if self.relabel == "floor" else np.ceil)(lists.labels))
-        return replace(lists, labels=np.full(len(lists.labels), self.relabel, np.float32))
+            return (np.floor if self.relabel == "floor" else np.ceil)(labels)
+        return np.full(len(labels), self.relabel, np.float32)
 
 
 def _only(lists: Lists, kept: np.ndarray, others: str) -> Lists:

@@ -65,7 +65,7 @@ def _with_copies(lists: Lists, queries: Queries, places: np.ndarray) -> Lists:
         rows=np.concatenate([lists.rows, lists.rows[entries]]),
         labels=np.concatenate([lists.labels, lists.labels[entries]]),
         targets=more(lists.targets, entries),
-        times=more(lists.times, places),
+        **lists.of_queries(np.append(np.arange(len(lists)), places)),
         asked=[*lists.original, *(lists.original[place] for place in places)],
     )
 
