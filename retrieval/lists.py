@@ -113,6 +113,7 @@ class Lists:
     counts: Mapping[str, int] = field(default_factory=dict)  # what was left out or made up for on the way here
     asked: Sequence[str] | None = None  # the queries before they were misspelt or read with feedback; None: the same
     dropped: Dropped | None = None  # what is relevant, or may be, and no longer listed
+    judged: bool = True  # whether labels tell what is relevant; what a retriever found may have one label for all
 
     def __post_init__(self) -> None:
         listed = int(self.offsets[-1])
@@ -201,8 +202,8 @@ class Lists:
     def where(self, kept: np.ndarray, others: str = "passages left out") -> Lists:
         """The entries that are bool [listed] `kept`; queries without any are left out, and both are counted.
 
-        `others` names the entries that are not; those of them labelled above 0 are `dropped`. Raises ValueError, with
-        all counts, where no query is left.
+        `others` names the entries that are not; those labelled above 0 are `dropped`, where labels are judged. Raises
+        ValueError, with all counts, where no query is left.
         """
         sizes = np.bincount(self.query[kept], minlength=len(self))
         some = np.flatnonzero(sizes)
@@ -223,7 +224,7 @@ class Lists:
 
     def _dropped(self, left_out: np.ndarray) -> Dropped | None:
         """Those dropped before, and what is labelled above 0 of the entries that are now."""
-        lost, before = left_out & (self.labels > 0), self.dropped
+        lost, before = left_out & (self.labels > 0) & self.judged, self.dropped
         if not lost.any():
             return before
         query, rows, labels = self.query[lost], self.rows[lost], self.labels[lost]

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
+from retrieval.collection import write_collection
 from retrieval.corpus import Corpus
+from retrieval.datasets.folder import Folder
 from retrieval.lists import Lists, joined
 from retrieval.types import Qrels, Queries, Run
 from training.collections import Groups, labels_and_mask
@@ -16,6 +18,7 @@ from training.negatives_file import read_negatives
 from training.sources.filtered import Filtered
 from training.sources.judged import lists_of
 from training.sources.mixture import Mixture
+from training.sources.ranked import Ranked
 from training.sources.scored import Scored
 from training.sources.selected import Selected
 from training.sources.typos import Typos
@@ -172,3 +175,12 @@ def test_lists_that_dropped_others_are_not_the_same(judged, best):
     )
     assert less.fingerprint() != lists.fingerprint()
     assert Groups(less, 1).settings() != Groups(lists, 1).settings()
+
+
+@pytest.mark.parametrize(("score", "label", "expected"), [("similarity", 1, [0]), ("label", None, [0, 1, 2])])
+def test_what_a_retriever_found_and_nobody_judged_is_not_known_once_it_is_left_out(tmp_path, score, label, expected):
+    documents = [(f"d{n}", "", f"text {n}") for n in range(4)]
+    write_collection(tmp_path / "toy", documents, {"q": "ask"}, {"train": {"q": {"d0": 1}}})
+    (tmp_path / "ranked.jsonl").write_text('{"qid": "q", "docid": ["d0", "d1", "d2"], "score": [3, 2, 1]}\n')
+    source = Ranked(Folder(str(tmp_path / "toy")), tmp_path / "ranked.jsonl", score, label)
+    assert known(Selected(source, keep="first", k=1).lists(), "q") == expected

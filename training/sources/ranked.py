@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -29,7 +30,10 @@ class Ranked:
     """
 
     def __init__(self, dataset: Dataset, path: Path, score: Score, label: float | None = None, split: str = "train"):
-        """`label` is that of every document, unless scores are labels; `path` is below RETRIEVAL_DATA, or anywhere."""
+        """`label` is that of every document, unless scores are labels; `path` is below RETRIEVAL_DATA, or anywhere.
+
+        Where all have one label it is no judgement, and what `selected` leaves out may be a negative elsewhere.
+        """
         if score not in get_args(Score):
             raise ValueError(f"there is no score {score!r}: choose from {', '.join(get_args(Score))}")
         if (label is None) != (score == "label"):
@@ -55,7 +59,8 @@ class Ranked:
             "ranked documents not in the corpus": int((~known).sum()),
         }
         counts = {what: count for what, count in counts.items() if count}
-        return Lists.of(queries, collection.corpus, query[known], rows[known], labels[known], counts=counts)
+        made = Lists.of(queries, collection.corpus, query[known], rows[known], labels[known], counts=counts)
+        return replace(made, judged=self.label is None)
 
     def provenance(self) -> dict[str, str]:
         """What the file was."""
