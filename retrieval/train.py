@@ -33,6 +33,7 @@ from training.mining import remine
 from training.sources.feedback_texts import FeedbackTexts
 from training.sources.judged import lists_of
 from training.sources.mined import Mined
+from training.topics import Topics
 from training.tunings.full import Full
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ def train(
     data: Source | None = None,
     groups: Grouping = Grouping(),  # noqa: B008 - frozen
     tuning: Tuning | None = None,
+    topics: Topics | None = None,
     first: Retriever | None = None,
     reader: Reformulator | None = None,
     depth: int = 100,
@@ -78,9 +80,9 @@ def train(
 ) -> dict[str, Any]:
     """Train an encoder or a reranker on `data`, choose the checkpoint on dev, measure on `test` beside the start.
 
-    Data is by default the judgements of `split`. `tuning` says which parameters are trained, by default all. A reranker
-    orders the `depth` best documents of `first`; with a `reader`, such as ance_prf, what is trained encodes queries
-    together with what `first` finds. OUT holds model/, training.jsonl, a run file per system, and measures.png.
+    Data is by default the judgements of `split`. `tuning` says what is trained, by default all; `topics` make batches
+    of like queries. A reranker orders the `depth` best documents of `first`; a `reader`, such as ance_prf, reads what
+    `first` finds with the query. OUT holds model/, training.jsonl, a run file per system, and measures.png.
     """
     if out is None:
         raise ValueError("training needs a folder: give out")
@@ -90,11 +92,10 @@ def train(
     model = _prepared(system, tuning, data)
     lists, held_out = _data(collection, data, split, dev, seed)
     _note_choice(collection, dev, held_out[0], test)
-    grouped: Callable[[Lists], Groups] = partial(Groups, **asdict(groups), seed=seed)
+    grouped = _grouping(groups, topics, lists, seed)
     listed = grouped(lists)
     refresh = _refresh(system, data, lists, grouped, out) if trainer.refresh_steps else None
-    measure = None if dev is None else dev_evaluation(collection, held_out, dev, system, seed)
-    metric = None if dev is None else str(parse(dev.measure))
+    measure, metric = (None, None) if dev is None else _evaluation(collection, held_out, dev, system, seed)
     shared = contamination(lists, *_of_evaluation(collection, test))
     about = {"system": settings(system.part), "tuning": settings(tuning), "dev": _about_dev(dev, held_out[0])}
     best = trainer.train(model, listed, out, measure, metric, refresh, tuning.save, about)
@@ -103,8 +104,8 @@ def train(
     trained = system.around(tuning.trained(system.part, best.model))
     runs = {name: ranked(collection, one, test, k) for name, one in {**(baselines or {}), **system.start()}.items()}
     runs["trained"] = ranked(collection, trained, test, k, folder=None if system.stays(model) else out)
-    found = {"training groups": dict(listed.counts), "best step": best.best_step, "steps": best.steps}
-    found |= {"dev": dict(best.metrics), "contamination": shared, **counted(trained)}
+    found = {"training groups": dict(listed.counts), "best step": best.best_step, "steps": best.steps,
+             "dev": dict(best.metrics), "contamination": shared, **counted(trained)}  # fmt: skip
     return _report(collection, runs, test, measures, out, found, next(iter(system.start())))
 
 
@@ -134,6 +135,18 @@ def _note_choice(collection: Collection, dev: Dev | None, held_out: Queries, tes
         )
     if dev is not None and dev.split is not None:
         choose_on(collection, dev.split, "train")
+
+
+def _grouping(groups: Grouping, topics: Topics | None, lists: Lists, seed: int) -> Callable[[Lists], Groups]:
+    """What makes groups of lists of these queries."""
+    return partial(Groups, **asdict(groups), seed=seed, topics=topics.of(lists.queries) if topics else None)
+
+
+def _evaluation(
+    collection: Collection, held_out: tuple[Queries, Qrels], dev: Dev, system: System, seed: int
+) -> tuple[Callable[[Any], Mapping[str, float]], str]:
+    """What measures a model on dev, and the measure as it names it."""
+    return dev_evaluation(collection, held_out, dev, system, seed), str(parse(dev.measure))
 
 
 def _prepared(system: System, tuning: Tuning, data: Source | None) -> Any:

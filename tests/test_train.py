@@ -187,6 +187,15 @@ def test_negatives_are_mined_anew_where_they_were_mined_not_where_it_is_tested(t
     assert (found.rows >= 0).all()
 
 
+def test_batches_of_one_topic_are_other_batches(trained, tiny_model, tmp_path):
+    topics = (
+        f"topics: {{size: 14, encoder: {{type: transformer, model: {tiny_model}, pooling: mean, dtype: float32}}}}\n"
+    )
+    trained(bi_encoder(tiny_model) + topics, "", "dev=null")
+    trained(bi_encoder(tiny_model), "", "dev=null", "out=plain")
+    assert len(losses(tmp_path / "out")) == 4 and losses(tmp_path / "out") != losses(tmp_path / "plain")
+
+
 def test_what_training_and_test_share_stands_beside_the_figures(trained, tiny_model, capsys):
     results = trained(bi_encoder(tiny_model), "", "split=test")
     shared = results["contamination"]

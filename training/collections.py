@@ -1,4 +1,4 @@
-"""Training groups: a query with some of the passages listed for it, and the labels and mask of a batch of groups."""
+"""Training groups: a query with some of the passages listed for it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from retrieval.lists import Lists
 
-__all__ = ["Batches", "Group", "Groups", "labels_and_mask"]
+__all__ = ["Group", "Groups"]
 
 Negatives = Literal["judged", "random", "none"]
 Short = Literal["repeat", "drop"]
@@ -54,8 +54,9 @@ class Groups:
         short: Short = "repeat",
         levels: Sequence[float] | None = None,
         seed: int = 0,
+        topics: np.ndarray | None = None,
     ):
-        """`levels` are the labels there may be; None is any.
+        """`levels` are the labels there may be; None is any. `topics` are those of the lists' queries, int [lists].
 
         Raises ValueError where no query can have a group, the passages are too few to draw from, or a label is none of
         the levels.
@@ -74,7 +75,7 @@ class Groups:
         self.lists, self.size, self.positives, self.relevant = lists, size, positives, relevant
         self.graded, self.negatives, self.short, self.seed = graded, negatives, short, seed
         self.levels = None if levels is None else list(levels)
-        self.epoch = 0
+        self.epoch, self._topics = 0, topics
         self._check_levels()
         self._lay_out()
 
@@ -105,10 +106,16 @@ class Groups:
         source = self.lists.source[self._query]
         return own * (len(own) * weights / np.bincount(source, own, len(weights)))[source]
 
+    @property
+    def topics(self) -> np.ndarray | None:
+        """int [groups], the topic of each query, from 0; None where there are none."""
+        return None if self._topics is None else self._topics[self._query]
+
     def settings(self) -> dict[str, Any]:
         """All that determines the groups, as plain values: two equal ones give the same training data."""
         digest = hashlib.sha256()
-        for array in (self._query, self._start, self._split, self._rows, self._labels, self._targets, self.times):
+        own = (self._query, self._start, self._split, self._rows, self._labels, self._targets, self.times)
+        for array in own if self._topics is None else (*own, self.topics):
             digest.update(b"-" if array is None else array.tobytes())
         queries = self.lists.queries
         for text in (*queries.ids, *queries.texts, *(queries.instructions or ())):
@@ -250,105 +257,3 @@ class Groups:
     @property
     def _made_up(self) -> str:
         return "filled at random" if self.negatives == "random" else "that repeat passages"
-
-
-class Batches:
-    """Full batches of groups, epoch after epoch, each epoch in an order of its own.
-
-    What a batch holds follows from its number alone, so that a resumed run, and every process of one, knows it. Where
-    the lists say how often a query comes in an epoch, each comes that often, rounded down or up: a systematic sample
-    with an offset drawn anew, of the same number of groups every time. Each time is a turn of its own.
-    Groups that do not fill a last batch sit out the epoch.
-    """
-
-    def __init__(self, groups: Groups, size: int, seed: int = 0):
-        """Raises ValueError for fewer groups than make one batch."""
-        times = groups.times
-        self._of_epoch = len(groups) if times is None else _whole(times)
-        if self._of_epoch < size:
-            raise ValueError(f"{self._of_epoch} training groups do not make a batch of {size}: lower batch_size")
-        self.groups, self.size, self.seed = groups, size, seed
-        self._order: tuple[int, np.ndarray, np.ndarray] = (-1, np.empty(0, int), np.empty(0, int))
-
-    @property
-    def per_epoch(self) -> int:
-        """Batches in an epoch."""
-        return self._of_epoch // self.size
-
-    def __getitem__(self, number: int) -> list[Group]:
-        epoch, place = divmod(number, self.per_epoch)
-        if self._order[0] != epoch:
-            self._order = epoch, *self._drawn(epoch)
-        chosen = slice(place * self.size, (place + 1) * self.size)
-        _, groups, turns = self._order
-        return [self.groups.group(*one) for one in zip(groups[chosen].tolist(), turns[chosen].tolist(), strict=True)]
-
-    def _drawn(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """The groups of an epoch in their order, and the turn of each."""
-        rng = np.random.default_rng([self.seed, epoch])
-        order, times = rng.permutation(len(self.groups)), self.groups.times
-        if times is None:
-            return order, np.full(len(order), epoch)
-        comes = _comes(times[order], rng)
-        groups = np.repeat(order, comes)
-        before = np.repeat(np.cumsum(comes) - comes, comes)
-        turns = epoch * np.ceil(times[groups]).astype(int) + np.arange(len(groups)) - before
-        mixed = rng.permutation(len(groups))
-        return groups[mixed], turns[mixed]
-
-
-def _whole(times: np.ndarray) -> int:
-    """The sum, rounded down, but not for what was lost in adding up."""
-    return int(np.floor(times.sum() + 1e-6))
-
-
-def _comes(times: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """int64, each time rounded down or up, by a systematic sample of the fractions; they add up to `_whole`."""
-    comes = np.floor(times).astype(int)
-    wanted = _whole(times) - int(comes.sum())
-    edges = np.cumsum(times - comes)
-    if edges[-1] - wanted < 1e-6:  # a whole number, but for what was lost in adding up
-        edges = np.append(edges[:-1].clip(max=wanted), wanted)
-    more = np.diff(np.floor(edges + rng.random()), prepend=0).astype(int)
-    more[rng.permutation(np.flatnonzero(more))[wanted:]] = 0
-    return comes + more
-
-
-def labels_and_mask(batch: Sequence[Group], in_batch: bool = True) -> tuple[np.ndarray, np.ndarray]:
-    """Labels float32 and mask bool, [queries, passages], for every query against the listed passages of all.
-
-    Labels are the teacher's scores where a group has them, and 0 outside a query's own block of columns. A column is
-    masked for a query where its document stands in the query's own block too, is known to be relevant to it, or
-    repeats an earlier column; in its own block only where it repeats an earlier column of the block.
-    Unless `in_batch` they are [queries, size], of a query's own block alone.
-    """
-    own_labels = [group.get("targets", group["labels"]) for group in batch]
-    if not in_batch:
-        return np.stack(own_labels), np.stack([_first(group["rows"]) for group in batch])
-    columns = np.concatenate([group["rows"] for group in batch])
-    ends = np.cumsum([len(group["rows"]) for group in batch])
-    documents, inverse = np.unique(columns, return_inverse=True)
-    labels = np.zeros((len(batch), len(columns)), np.float32)
-    mask = np.tile(_first(columns), (len(batch), 1))
-    for query, (group, end) in enumerate(zip(batch, ends, strict=True)):
-        own = slice(end - len(group["rows"]), end)
-        barred = np.zeros(len(documents), bool)
-        barred[_places(documents, group["known"])] = True
-        barred[inverse[own]] = True
-        mask[query] &= ~barred[inverse]
-        mask[query, own] = _first(columns[own])
-        labels[query, own] = own_labels[query]
-    return labels, mask
-
-
-def _first(values: np.ndarray) -> np.ndarray:
-    """Whether each value is the first of its kind."""
-    first = np.zeros(len(values), bool)
-    first[np.unique(values, return_index=True)[1]] = True
-    return first
-
-
-def _places(documents: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Places in the ascending `documents` of those rows that are there."""
-    places = np.searchsorted(documents, rows).clip(max=len(documents) - 1)
-    return places[documents[places] == rows]

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from retrieval.lists import Passages
 from retrieval.protocols import Loss, Regulariser
-from training.collections import Batches, Group, Groups, labels_and_mask
+from training.batches import Batches, labels_and_mask
+from training.collections import Group, Groups
 from training.gradcache import cached_step
 from training.past import Past
 from training.pieces import Batch, pieces, whole

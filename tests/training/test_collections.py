@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from retrieval.corpus import Corpus
 from retrieval.types import Qrels, Queries
-from training.collections import Batches, Group, Groups, labels_and_mask
+from training.batches import Batches, labels_and_mask
+from training.collections import Group, Groups
 from training.sources.judged import lists_of
 
 QUERIES = Queries(["q1", "q2", "q3", "q4"], ["one", "two", "three", "four"])

@@ -12,7 +12,8 @@ from retrieval.corpus import Corpus
 from retrieval.datasets.folder import Folder
 from retrieval.lists import Lists, joined
 from retrieval.types import Qrels, Queries, Run
-from training.collections import Groups, labels_and_mask
+from training.batches import labels_and_mask
+from training.collections import Groups
 from training.mining import Mining, mine
 from training.negatives_file import read_negatives
 from training.sources.filtered import Filtered

@@ -10,7 +10,8 @@ import pytest
 from retrieval.corpus import Corpus
 from retrieval.lists import Lists
 from retrieval.types import Qrels, Queries
-from training.collections import Batches, Groups
+from training.batches import Batches
+from training.collections import Groups
 from training.sources.judged import lists_of
 from training.sources.mixture import Mixture
 from training.sources.selected import Selected
