@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from retrieval.corpus import Corpus
+from retrieval.locate import data_folder
 from retrieval.protocols import COUNTED, FeedbackSource, ListReranker, Reformulator, Retriever
 from retrieval.remembered import retrieved
 from retrieval.types import Feedback, Queries, Run
@@ -175,9 +177,19 @@ def settings(component: Any) -> Any:
     return {"type": kind, **{key: _plain(getattr(component, key)) for key in arguments}}
 
 
+def _file(path: Path) -> Any:
+    """A file, as it is or below RETRIEVAL_DATA, by name and content; a folder, and what is not there, by name."""
+    data = data_folder()
+    place = next((one for one in [path, *([data / path] if data else [])] if one.is_file()), None)
+    if place is None:
+        return str(path)
+    with open(place, "rb") as file:
+        return {"file": str(path), "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, Path):
-        return str(value)
+        return _file(value)
     if isinstance(value, Mapping):
         return {str(key): _plain(one) for key, one in value.items()}
     if isinstance(value, list | tuple):

@@ -87,3 +87,19 @@ def test_what_a_component_was_made_with_is_kept_under_the_names_of_its_arguments
 def test_a_retriever_that_was_never_opened_tells_what_it_was_made_with(name, build):
     retriever = build(find(protocols.Retriever, name), name)
     assert not hasattr(retriever, "provenance") or json.dumps(retriever.provenance())
+
+
+def test_a_file_is_told_by_its_content_as_well_as_its_name(tmp_path, monkeypatch):
+    class Reads:
+        def __init__(self, file):
+            self.file = file
+
+    monkeypatch.setenv("RETRIEVAL_DATA", str(tmp_path))
+    told = []
+    for text in ("one", "two"):
+        (tmp_path / "own.txt").write_text(text)
+        told.append([settings(Reads(path))["file"] for path in (tmp_path / "own.txt", Path("own.txt"))])
+    (before, below_data), (after, _) = told
+    assert before["sha256"] == below_data["sha256"] != after["sha256"]
+    assert below_data["file"] == "own.txt"
+    assert settings(Reads(tmp_path / "absent"))["file"] == str(tmp_path / "absent")
