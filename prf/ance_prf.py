@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from prf._vectors import best
+from retrieval.encoding import encoded_queries
 from retrieval.protocols import Encoder
 from retrieval.types import Feedback, Hybrid, Queries
 
@@ -40,7 +41,7 @@ class ANCEPRF:
 
         Raises ValueError without texts of the documents, and for instructions that the encoder does not take.
         """
-        found = self._encoded(queries, self.texts(queries, feedback))
+        found: Any = encoded_queries(self.encoder, replace(queries, texts=self.texts(queries, feedback)))
         self.truncated += found.truncated
         made = found.dense if isinstance(found, Hybrid) else found
         return replace(queries, terms=None, variants=None, representations=made)
@@ -65,14 +66,6 @@ class ANCEPRF:
         """What encodes the queries, for the manifest, and how many of them were cut with their documents."""
         about = {"encoder": dict(self.encoder.contract()), "separator": self._between()}
         return about | {"truncated queries with feedback": self.truncated}
-
-    def _encoded(self, queries: Queries, texts: list[str]) -> Any:
-        if queries.instructions is None:
-            return self.encoder.encode_queries(texts)
-        if not hasattr(self.encoder, "encode_instructed"):
-            name = type(self.encoder).__name__
-            raise ValueError(f"the queries carry instructions, which {name} does not take: choose another encoder")
-        return self.encoder.encode_instructed(texts, queries.instructions)
 
     def _between(self) -> str:
         found = getattr(self.encoder, "separator", None) if self.separator is None else self.separator

@@ -55,7 +55,8 @@ class Clarify:
             raise ValueError(f"passages is {passages}; it is 0 or more")
         self.needs = ("texts",) if passages else ()
         self.generator, self.user, self.max_tokens, self.fallback = generator, user, max_tokens, fallback
-        self.information, self.passages, self.transcript = information, passages, transcript
+        self.information, self.passages = information, passages
+        self.transcript = None if transcript is None else str(transcript)  # written, so not what it is made of
         self.question = MessagePrompt.read(_file(prompts, "clarify-question"), ("query",), ("passages",))
         self.answer = MessagePrompt.read(_file(prompts, "clarify-answer"), ("need", "question"), ("query",))
         self.prompts = {"question": self.question, "answer": self.answer}

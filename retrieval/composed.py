@@ -178,9 +178,9 @@ def settings(component: Any) -> Any:
 
 
 def _file(path: Path) -> Any:
-    """A file, as it is or below RETRIEVAL_DATA, by name and content; a folder, and what is not there, by name."""
+    """A file, below RETRIEVAL_DATA or as it is, by name and content; a folder, and what is not there, by name."""
     data = data_folder()
-    place = next((one for one in [path, *([data / path] if data else [])] if one.is_file()), None)
+    place = next((one for one in [*([data / path] if data else []), path] if one.is_file()), None)
     if place is None:
         return str(path)
     with open(place, "rb") as file:

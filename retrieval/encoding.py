@@ -20,7 +20,7 @@ from retrieval.protocols import Encoder
 from retrieval.shards import SHARD, Claim, Shards, begin, claims, document_contract, opened
 from retrieval.sparse_vectors import SparseStore, refuse_broken, sparse_shard
 from retrieval.token_vectors import TokenStore, token_shard, token_suffix
-from retrieval.types import Dense, Hybrid, Representations, Sparse, Tokens
+from retrieval.types import Dense, Hybrid, Queries, Representations, Sparse, Tokens
 from retrieval.vectors import VectorStore, dense_shard
 
 __all__ = ["SHARD", "dense", "encode_corpus", "open_store", "sparse"]
@@ -97,6 +97,16 @@ def open_store(folder: Path) -> VectorStore | TokenStore | SparseStore:
     if "dimensions" in about:
         return VectorStore(folder)
     return TokenStore(folder) if "token_dimensions" in about else SparseStore(folder)
+
+
+def encoded_queries(encoder: Any, queries: Queries) -> Representations:
+    """What an encoder makes of queries. Raises ValueError for instructions that it does not take."""
+    if queries.instructions is None:
+        return encoder.encode_queries(queries.texts)
+    if not hasattr(encoder, "encode_instructed"):
+        name = type(encoder).__name__
+        raise ValueError(f"the queries carry instructions, which {name} does not take: choose another encoder")
+    return encoder.encode_instructed(queries.texts, queries.instructions)
 
 
 def dense(found: Representations) -> Representations:

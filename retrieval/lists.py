@@ -113,7 +113,7 @@ class Lists:
     counts: Mapping[str, int] = field(default_factory=dict)  # what was left out or made up for on the way here
     asked: Sequence[str] | None = None  # the queries before they were misspelt or read with feedback; None: the same
     dropped: Dropped | None = None  # what is relevant, or may be, and no longer listed
-    judged: bool = True  # whether labels tell what is relevant; what a retriever found may have one label for all
+    judged: bool = True  # whether labels, of any source, tell what is relevant: what a retriever found may have one
 
     def __post_init__(self) -> None:
         listed = int(self.offsets[-1])
@@ -286,8 +286,10 @@ def dropped_of(several: Sequence[Lists], places: Sequence[np.ndarray], both: Lis
     query = np.concatenate([place[dropped.query] for _, place, dropped in every])
     rows = np.concatenate([both.passages.moved(dropped.rows, one.passages) for one, _, dropped in every])
     labels = np.concatenate([dropped.labels for _, _, dropped in every])
-    listed = both.query * len(both.passages) + both.rows
-    gone = ~np.isin(query * len(both.passages) + rows, listed)
+    keys = query * len(both.passages) + rows
+    order = np.lexsort((-labels, keys))  # of what several dropped, the highest label
+    first = order[np.flatnonzero(np.diff(keys[order], prepend=-1))]
+    gone = first[~np.isin(keys[first], both.query * len(both.passages) + both.rows)]
     return Dropped.of(len(both), query[gone], rows[gone], labels[gone])
 
 

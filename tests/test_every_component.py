@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from prf.clarify import Clarify
 from prf.extractors.lead import Lead
 from prf.predictors.nqc import NQC
 from prf.rm3 import RM3
@@ -103,3 +104,14 @@ def test_a_file_is_told_by_its_content_as_well_as_its_name(tmp_path, monkeypatch
     assert before["sha256"] == below_data["sha256"] != after["sha256"]
     assert below_data["file"] == "own.txt"
     assert settings(Reads(tmp_path / "absent"))["file"] == str(tmp_path / "absent")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    (tmp_path / "here" / "own.txt").write_text("another")
+    assert settings(Reads(Path("own.txt")))["file"]["sha256"] == after["sha256"]  # below RETRIEVAL_DATA comes first
+
+
+def test_a_file_that_a_component_writes_is_no_part_of_what_it_is_made_of(tmp_path):
+    made = Clarify(OpenAI("model", "http://127.0.0.1:1/v1"), transcript=tmp_path / "turns.jsonl")
+    before = settings(made)
+    (tmp_path / "turns.jsonl").write_text("a turn")
+    assert settings(made) == before and before["transcript"] == str(tmp_path / "turns.jsonl")

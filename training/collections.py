@@ -137,7 +137,7 @@ class Groups:
         chosen = self._choose(number, turn, np.arange(start, split), np.arange(split, end))
         rows, labels = self._rows[chosen], self._labels[chosen]
         if len(rows) < self.size and self.negatives == "random":
-            listed = np.append(self._rows[start:end], self._known_of(number))
+            listed = np.append(self._rows[start:end], self._dropped_of(number))
             drawn = self._draw(number, turn, self.size - len(rows), listed)
             rows, labels = np.append(rows, drawn), np.append(labels, np.zeros(len(drawn), np.float32))
         query = self._query[number]
@@ -153,6 +153,11 @@ class Groups:
         if self._targets is not None:
             group["targets"] = np.resize(self._targets[chosen], self.size)
         return group
+
+    def _dropped_of(self, number: int) -> np.ndarray:
+        """Rows labelled above 0 that are no longer listed."""
+        query, dropped = self._query[number], self.lists.dropped
+        return self._known[:0] if dropped is None else dropped.rows[dropped.offsets[query] : dropped.offsets[query + 1]]
 
     def _known_of(self, number: int) -> np.ndarray:
         query = self._query[number]
@@ -211,7 +216,8 @@ class Groups:
         relevant = lists.labels >= self.relevant
         found = np.bincount(query[relevant], minlength=len(lists))
         self._known, self._known_ends = lists.relevant(self.relevant)
-        keep = self._kept(found, np.diff(lists.offsets), np.diff(self._known_ends) - found)
+        lost = np.zeros(len(lists), int) if lists.dropped is None else np.diff(lists.dropped.offsets)
+        keep = self._kept(found, np.diff(lists.offsets), lost)
         order = np.lexsort((lists.rows, ~relevant, query))
         order = order[keep[query[order]]]
         sizes = np.diff(lists.offsets)[keep]
@@ -227,7 +233,7 @@ class Groups:
     def _kept(self, relevant: np.ndarray, listed: np.ndarray, lost: np.ndarray) -> np.ndarray:
         """bool [queries], which can have a group, from how many passages they have; all others are counted.
 
-        `lost` is how many relevant ones are no longer listed, which are not drawn at random either.
+        `lost` is how many labelled above 0 are no longer listed, which are not drawn at random either.
         """
         enough = (relevant >= self.positives) & (listed > 0)
         lower = np.minimum(listed - relevant, self.size - self.positives)

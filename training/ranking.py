@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -106,10 +105,14 @@ class Ranking:
             value = loss({side: one for side, one in zip(_Faces.order, made, strict=True) if one is not None})
             passes.backward(value)
         else:
-            parts = {side: pieces(inputs[side], self.chunk_tokens, passes.sharded) for side in sides}
-            module = partial(passes.module, alike=passes.sharded)
-            value = cached_step(module, parts, loss, passes.backward, passes.unsynced)
+            parts = {side: pieces(inputs[side], self._held(inputs[side], passes), passes.sharded) for side in sides}
+            value = cached_step(passes.module, parts, loss, passes.backward, passes.unsynced)
         return value.detach() / passes.world_size
+
+    def _held(self, batch: Batch, passes: Passes) -> int:
+        """Padded tokens of a piece; of sharded weights no more than pass at once, as all processes pass as often."""
+        assert self.chunk_tokens is not None
+        return min(self.chunk_tokens, _at_once(batch)) if passes.sharded else self.chunk_tokens
 
     def state(self) -> Mapping[str, Tensor]:
         """The passages of past batches."""

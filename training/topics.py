@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from retrieval.encoding import dense
+from retrieval.encoding import dense, encoded_queries
 from retrieval.faiss_index import faiss_package
 from retrieval.files import digest, whole_file
 from retrieval.locate import cache_folder
@@ -32,7 +32,8 @@ class Topics:
 
     def of(self, queries: Queries) -> np.ndarray:
         """int64 [queries], the topic of each; found once, and kept in the cache."""
-        made_of = [list(queries.ids), list(queries.texts), dict(self.encoder.contract()), self.size, self.seed]
+        asked = [list(queries.ids), list(queries.texts), list(queries.instructions or ())]
+        made_of = [*asked, dict(self.encoder.contract()), self.size, self.seed]
         path = cache_folder() / "topics" / f"{digest(made_of)}.npy"
         if not path.is_file():
             with whole_file(path) as part, open(part, "wb") as file:
@@ -40,7 +41,7 @@ class Topics:
         return np.load(path, allow_pickle=False)
 
     def _clustered(self, queries: Queries) -> np.ndarray:
-        found: Any = dense(self.encoder.encode_queries(queries.texts))
+        found: Any = dense(encoded_queries(self.encoder, queries))
         if not isinstance(found, Dense):
             name = type(self.encoder).__name__
             raise ValueError(f"topics are of queries with one vector each, which {name} does not give: use transformer")

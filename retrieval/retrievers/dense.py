@@ -11,13 +11,13 @@ from typing import Any
 
 from retrieval.composed import picking
 from retrieval.corpus import Corpus
-from retrieval.encoding import dense, encode_corpus, open_store
+from retrieval.encoding import dense, encode_corpus, encoded_queries, open_store
 from retrieval.number_formats import Number
 from retrieval.protocols import COUNTED, Encoder, Index, SavedIndex
 from retrieval.shards import key
 from retrieval.token_feedback import TokenFeedback
 from retrieval.token_vectors import TokenStore
-from retrieval.types import Feedback, Queries, Representations, Run
+from retrieval.types import Feedback, Queries, Run
 from retrieval.vectors import VectorStore
 
 __all__ = ["DenseRetriever"]
@@ -91,7 +91,7 @@ class DenseRetriever:
         """The queries with their vectors. Raises ValueError for instructions that the encoder does not take."""
         if queries.representations is not None:
             return queries
-        found = dense(self._encode(queries))
+        found = dense(encoded_queries(self.encoder, queries))
         self.truncated_queries += getattr(found, "truncated", 0)
         return replace(queries, representations=found)
 
@@ -112,11 +112,3 @@ class DenseRetriever:
         index = self.index.provenance() if hasattr(self.index, "provenance") else {}
         counts = {what: count for what, count in index.items() if what.startswith(COUNTED)}
         return about | counts | ({"index": index} if index else {})
-
-    def _encode(self, queries: Queries) -> Representations:
-        if queries.instructions is None:
-            return self.encoder.encode_queries(queries.texts)
-        if not hasattr(self.encoder, "encode_instructed"):
-            name = type(self.encoder).__name__
-            raise ValueError(f"the queries carry instructions, which {name} does not take: choose another encoder")
-        return self.encoder.encode_instructed(queries.texts, queries.instructions)

@@ -42,7 +42,7 @@ from training.trainer import Trainer
 TRAINED = {"dl": "trec-dl-pool", "scifact": "trec-dl-pool", "cranfield": "cranfield"}
 TESTED = {"dl": "trec-dl-pool", "scifact": "scifact", "cranfield": "cranfield"}
 DTYPE = "bfloat16"  # of encoding, and of what training computes in
-DEPTH, STEPS, BATCH, SIZE = 50, 12, 8, 4
+DEPTH, STEPS, BATCH, SIZE, RATE = 50, 12, 8, 4, 2e-5
 GRADED = {"positives": 2, "relevant": 1}
 BINARY = {"positives": 1, "relevant": 2, "graded": False}
 LOSSES: dict[str, tuple[Any, dict]] = {
@@ -54,7 +54,7 @@ LOSSES: dict[str, tuple[Any, dict]] = {
 }
 KEPT = Kept(
     Path("runs/bench/graded.jsonl"),
-    {"dtype": DTYPE, "depth": DEPTH, "steps": STEPS, "batch": BATCH, "size": SIZE}
+    {"dtype": DTYPE, "depth": DEPTH, "steps": STEPS, "batch": BATCH, "size": SIZE, "rate": RATE}
     | {"losses": {name: [plain(loss), grouping] for name, (loss, grouping) in LOSSES.items()}},
 )
 
@@ -125,7 +125,7 @@ def trained(which: str, part: str, loss: str, seed: int) -> dict[str, float]:
     groups = Groups(lists_of(corpus, queries, qrels), SIZE, seed=seed, **grouping)
     encoder = Transformer(dtype=DTYPE)
     trainer = Trainer(
-        made, steps=STEPS, batch_size=BATCH, learning_rate=2e-5, eval_steps=STEPS, precision=DTYPE, seed=seed
+        made, steps=STEPS, batch_size=BATCH, learning_rate=RATE, eval_steps=STEPS, precision=DTYPE, seed=seed
     )
     with tempfile.TemporaryDirectory() as folder:
         model = encoder.trainable()

@@ -26,11 +26,13 @@ from scripts.bench.kept import Kept
 from training.collections import Groups
 from training.losses.infonce import InfoNCE
 from training.mining import Mining
+from training.records import plain
 from training.sources.judged import Judged
 from training.sources.mined import Mined
 from training.trainer import Trainer
 
 BATCH, SIZE, DTYPE = 16, 4, "bfloat16"
+LOSS, RATE = InfoNCE(0.05), 2e-5
 MINING = Mining(k=8, choice="random", last_rank=100, share=0.95)
 
 
@@ -57,10 +59,10 @@ def trained(source: Source, negatives: str, steps: int, seed: int) -> dict[str, 
     groups = Groups(source.lists(), SIZE, negatives=negatives, graded=False, seed=seed)
     encoder = Transformer(dtype=DTYPE)
     trainer = Trainer(
-        InfoNCE(0.05),
+        LOSS,
         steps=steps,
         batch_size=BATCH,
-        learning_rate=2e-5,
+        learning_rate=RATE,
         eval_steps=steps,
         precision=DTYPE,
         seed=seed,
@@ -74,6 +76,7 @@ def trained(source: Source, negatives: str, steps: int, seed: int) -> dict[str, 
 def main(steps: int, seeds: int) -> None:
     """Run what is missing, and print means and paired tests."""
     settings = {"steps": steps, "batch": BATCH, "size": SIZE, "dtype": DTYPE, "mining": asdict(MINING)}
+    settings |= {"loss": plain(LOSS), "rate": RATE}
     kept = Kept(Path("runs/bench/hard_negatives.jsonl"), settings)
     for seed in range(seeds):
         for name, (source, negatives) in sources().items():

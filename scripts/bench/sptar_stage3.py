@@ -26,6 +26,7 @@ from scripts.bench.graded import DEPTH, DTYPE, by_query, evaluation, parts, rera
 from scripts.bench.kept import Kept
 from training.collections import Groups
 from training.losses.infonce import InfoNCE
+from training.records import plain
 from training.sources.filtered import Filtered
 from training.sources.judged import Judged
 from training.sources.selected import Selected
@@ -34,15 +35,20 @@ from training.trainer import Trainer
 
 STEPS, BATCH = 60, 16
 NAMES = ("none", "soft", "soft, filtered")
-KEPT = Kept(Path("runs/bench/sptar.jsonl"), {"dtype": DTYPE, "depth": DEPTH, "steps": STEPS, "batch": BATCH})
+LOSS, RATE, RANK, WEAK = InfoNCE(0.05), 2e-5, 30, ("weak/queries_500.jsonl", "weak/qrels_500.tsv")
+KEPT = Kept(
+    Path("runs/bench/sptar.jsonl"),
+    {"dtype": DTYPE, "depth": DEPTH, "steps": STEPS, "batch": BATCH, "loss": plain(LOSS), "rate": RATE, "rank": RANK}
+    | {"weak": WEAK},
+)
 
 
 def sources(seed: int) -> dict[str, Source]:
     """Training data by name."""
     folder, tested = Folder("sptar-msmarco"), Folder("trec-dl-pool")
     gold = Judged(folder, "train50")
-    weak = Judged(WithQueries(folder, "weak/queries_500.jsonl", "weak/qrels_500.tsv"), "weak")
-    every, kept = Filtered(weak, evaluation=tested), Filtered(weak, retriever=BM25(), rank=30, evaluation=tested)
+    weak = Judged(WithQueries(folder, *WEAK), "weak")
+    every, kept = Filtered(weak, evaluation=tested), Filtered(weak, retriever=BM25(), rank=RANK, evaluation=tested)
     drawn = np.random.default_rng(seed).permutation(every.lists().queries.ids).tolist()
     found, some = {*kept.lists().queries.ids}, STEPS * BATCH - len(gold.lists())
     passed = [name for name in drawn if name in found]
@@ -58,7 +64,7 @@ def trained(source: Source, seed: int) -> dict[str, dict[str, float]]:
     groups = Groups(source.lists(), 1, negatives="none", graded=False, seed=seed)
     encoder = Transformer(dtype=DTYPE)
     trainer = Trainer(
-        InfoNCE(0.05), steps=STEPS, batch_size=BATCH, learning_rate=2e-5, eval_steps=STEPS, precision=DTYPE, seed=seed
+        LOSS, steps=STEPS, batch_size=BATCH, learning_rate=RATE, eval_steps=STEPS, precision=DTYPE, seed=seed
     )
     with tempfile.TemporaryDirectory() as folder:
         model = encoder.trainable()

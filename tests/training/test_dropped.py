@@ -124,6 +124,21 @@ def test_they_are_not_drawn_at_random_and_are_masked_in_the_batch(best):
     assert of_others == {1, 2}
 
 
+def test_what_is_below_the_relevant_label_is_not_drawn_either(best):
+    for turn in range(3):
+        rows = Groups(best.lists(), size=DOCUMENTS - 2, relevant=2, negatives="random").group(0, turn)["rows"]
+        assert sorted(rows.tolist()) == [0, *range(3, DOCUMENTS)]
+    with pytest.raises(ValueError, match="12 passages are too few to fill groups of 11"):
+        Groups(best.lists(), size=DOCUMENTS - 1, relevant=2, negatives="random")
+
+
+def test_what_two_sources_dropped_counts_once_with_its_highest_label(judged):
+    both = Union([Selected(judged, min_label=2), Selected(judged, keep="bottom", k=1)]).lists()
+    assert both.rows.tolist() == [0, 3, 4]
+    assert both.dropped.rows.tolist() == [1, 2] and both.dropped.labels.tolist() == [1, 1]
+    assert len(Groups(both, size=DOCUMENTS - 3, negatives="random").group(0, 0)["rows"]) == DOCUMENTS - 3
+
+
 def test_too_few_passages_besides_them_are_an_error(best):
     with pytest.raises(ValueError, match="12 passages are too few to fill groups of 11"):
         Groups(best.lists(), size=DOCUMENTS - 1, negatives="random")
@@ -184,4 +199,5 @@ def test_what_a_retriever_found_and_nobody_judged_is_not_known_once_it_is_left_o
     write_collection(tmp_path / "toy", documents, {"q": "ask"}, {"train": {"q": {"d0": 1}}})
     (tmp_path / "ranked.jsonl").write_text('{"qid": "q", "docid": ["d0", "d1", "d2"], "score": [3, 2, 1]}\n')
     source = Ranked(Folder(str(tmp_path / "toy")), tmp_path / "ranked.jsonl", score, label)
-    assert known(Selected(source, keep="first", k=1).lists(), "q") == expected
+    for one in (source, Union([source]), Mixture([source], [1])):
+        assert known(Selected(one, keep="first", k=1).lists(), "q") == expected

@@ -20,6 +20,7 @@ from retrieval.corpus import Corpus
 from retrieval.encoders.splade import Splade
 from retrieval.encoders.transformer import Transformer
 from training import ranking
+from training.batches import Batches
 from training.collections import Groups
 from training.loop import Loop
 from training.sharded import prepare_launch, sharding
@@ -65,6 +66,17 @@ def train(folder: Path, data: Path, chunk_tokens: int, dropout: float = 0.0, cal
     assert_equal_weights({f"model.{name}": value for name, value in weights(model).items()}, kept)
 
 
+def train_halves(folder: Path, data: Path) -> None:
+    """Texts longer in the first process than in the second, in chunks above what passes the model at once."""
+    options: dict[str, Any] = {"steps": 2, "batch_size": TOPICS, "chunk_tokens": 41}
+    if not data.exists():
+        batch = Batches(toy_groups(data.with_name("plain"), size=1), TOPICS, 0)[0]
+        half = {group["query_id"][1:] for group in batch[: TOPICS // 2]}
+        words = {str(n): " ".join(["more"] * (9 if str(n) in half else 7)) for n in range(TOPICS)}
+        Corpus.build(((f"d{n}", "tell", text) for n, text in words.items()), data)
+    trainer(**options).train(toy_model(0.0).double(), toy_groups(data, size=1), folder)
+
+
 def bert(folder: Path) -> Any:
     return Transformer(str(folder), pooling="mean", dtype="float32", device="cpu").trainable()
 
@@ -88,6 +100,7 @@ def run_all(out: str, data: str, model: str, mlm: str) -> None:
     """What is compared."""
     for chunk_tokens in CHUNKS:
         train(Path(out) / f"{chunk_tokens}", Path(data), chunk_tokens)
+    train_halves(Path(out) / "halves", Path(data).with_name("halves"))
     for kind in KINDS:
         train_kind(Path(out) / kind, Path(data), Path(mlm if kind == "splade" else model), kind)
 
@@ -151,6 +164,7 @@ def runs(tmp_path_factory, tiny_model, tiny_mlm):
     """The folders of one process and of two."""
     folder = tmp_path_factory.mktemp("sharded")
     uneven_groups(folder / "data")
+    train_halves(folder / "before", folder / "halves")  # makes the data
     here, script = str(Path(__file__).parent), folder / "run.py"
     script.write_text(
         f"import sys; sys.path.insert(0, {here!r})\nimport test_sharded\ntest_sharded.run_sharded(*sys.argv[1:])"
@@ -166,7 +180,7 @@ def runs(tmp_path_factory, tiny_model, tiny_mlm):
     return folder / "one", folder / "two"
 
 
-@pytest.mark.parametrize("name", [*map(str, CHUNKS), *KINDS])
+@pytest.mark.parametrize("name", [*map(str, CHUNKS), "halves", *KINDS])
 def test_sharded_weights_train_as_whole_ones(runs, name):
     one, two = (run / name for run in runs)
     alone, shared = lines(one), lines(two)

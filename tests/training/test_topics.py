@@ -63,6 +63,22 @@ def test_a_batch_is_of_one_topic_and_where_that_ends_of_the_next(tmp_path, times
     assert plain.groups.settings() != batches.groups.settings()
 
 
+def test_queries_have_topics_by_the_vectors_that_they_are_searched_with():
+    class Instructed(Placed):
+        def encode_instructed(self, texts, instructions):
+            return self.encode_queries([f"{one} {text}" for one, text in zip(instructions, texts, strict=True)])
+
+    ids, texts, own = [f"q{n}" for n in range(20)], [f"{n}" for n in range(20)], ["0", "50"] * 10
+
+    def mixed(queries):
+        found = Topics(Instructed(), size=4).of(queries).tolist()
+        return len({*zip(own, found, strict=True)}) > len({*found})
+
+    assert mixed(Queries(ids, texts)) and not mixed(Queries(ids, texts, own))
+    with pytest.raises(ValueError, match="the queries carry instructions, which Placed does not take"):
+        Topics(Placed(), size=10).of(Queries(["q"], ["1"], ["2"]))
+
+
 def test_what_cannot_be_topics_is_refused(tmp_path):
     with pytest.raises(ValueError, match="topics.size is 0"):
         Topics(Placed(), 0)

@@ -57,7 +57,8 @@ class Mixture:
         )
         starts = np.cumsum([0, *map(len, several[:-1])])
         places = [start + np.arange(len(lists)) for start, lists in zip(starts.tolist(), several, strict=True)]
-        return replace(made, dropped=dropped_of(several, places, made))
+        judged = any(lists.judged for lists in several)
+        return replace(made, dropped=dropped_of(several, places, made), judged=judged)
 
     def _shares(self, several: list[Lists]) -> tuple[np.ndarray, np.ndarray]:
         """The source of each query, int64, and what each source is of an epoch; those of a mixture stand for it."""

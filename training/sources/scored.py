@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from retrieval.composed import settings
-from retrieval.encoding import dense
+from retrieval.encoding import dense, encoded_queries
 from retrieval.files import digest
 from retrieval.lists import Lists, added
 from retrieval.locate import cache_folder
@@ -93,23 +93,13 @@ def _score(
 def _dots(
     encoder: Any, queries: Queries, texts: list[str], query: np.ndarray, row: np.ndarray
 ) -> tuple[np.ndarray, int]:
-    asked, read = dense(_encoded(encoder, queries)), dense(encoder.encode_docs(texts))
+    asked, read = dense(encoded_queries(encoder, queries)), dense(encoder.encode_docs(texts))
     scores = _products(asked, read, query, row).astype(np.float32)
     if not np.isfinite(scores).all():
         bad = int(np.argmin(np.isfinite(scores)))
         pair = f"{queries.texts[query[bad]][:60]!r}, {texts[row[bad]][:60]!r}"
         raise ValueError(f"{type(encoder).__name__} gives NaN or infinity for {pair}")
     return scores, asked.truncated + read.truncated
-
-
-def _encoded(encoder: Any, queries: Queries) -> Any:
-    """Raises ValueError for instructions that the encoder does not take, as the retriever dense does."""
-    if queries.instructions is None:
-        return encoder.encode_queries(queries.texts)
-    if not hasattr(encoder, "encode_instructed"):
-        name = type(encoder).__name__
-        raise ValueError(f"the queries carry instructions, which {name} does not take: choose another teacher")
-    return encoder.encode_instructed(queries.texts, queries.instructions)
 
 
 def _products(queries: Representations, texts: Representations, query: np.ndarray, row: np.ndarray) -> np.ndarray:

@@ -53,7 +53,8 @@ class Union:
             added(*(one.counts for one in several)),
             asked=[asked[name] for name in texts],
         )
-        return replace(made, dropped=dropped_of(several, places, made))
+        judged = any(one.judged for one in several)
+        return replace(made, dropped=dropped_of(several, places, made), judged=judged)
 
 
 def _once(ids: Sequence[str], values: Sequence[str], what: str) -> dict[str, str]:

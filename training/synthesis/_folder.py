@@ -7,11 +7,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from retrieval.collection import write_collection
 from retrieval.corpus import Document
-from retrieval.files import whole_folder
+from retrieval.files import digest, whole_folder
 
 __all__ = ["NAME", "Made", "refuse_empty", "written"]
 
@@ -28,14 +29,18 @@ class Made:
 
 
 def written(
-    folder: Path, made_of: Mapping[str, Any], documents: Callable[[Made], Iterable[Document]]
+    folder: Path,
+    made_of: Mapping[str, Any],
+    documents: Callable[[Made], Iterable[Document]],
+    instructions: Mapping[str, str] = MappingProxyType({}),
 ) -> Mapping[str, int]:
     """Write a collection with judgements in split train, and synthesis.json beside them; its counts.
 
-    What an earlier call with equal `made_of` (plain values) wrote is left as it is. Raises ValueError where the folder
-    was made of something else.
+    `instructions` are those of queries that may be in it, by id. What an earlier call with equal `made_of` (plain
+    values) wrote is left as it is. Raises ValueError where the folder was made of something else.
     """
-    made_of = json.loads(json.dumps(made_of))
+    instructed = {"instructions": digest(dict(instructions))} if instructions else {}
+    made_of = json.loads(json.dumps({**made_of, **instructed}))
     if (folder / NAME).is_file():
         about = json.loads((folder / NAME).read_text(encoding="utf-8"))
         there = about["made of"]
@@ -46,7 +51,7 @@ def written(
         return about["counts"]
     made = Made()
     with whole_folder(folder) as part:
-        write_collection(part, documents(made), made.queries, {"train": made.qrels})
+        write_collection(part, documents(made), made.queries, {"train": made.qrels}, instructions=instructions)
         about = {"counts": made.counts, "made of": made_of}
         (part / NAME).write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return dict(made.counts)

@@ -79,7 +79,7 @@ class Degraded:
         """
         about = {what: value for what, value in collection.provenance().items() if what != "folder"}
         made_of = {**self.contract(), "collection": about}
-        return written(folder, made_of, lambda made: self._documents(collection, made))
+        return written(folder, made_of, lambda made: self._documents(collection, made), collection.instructions)
 
     def contract(self) -> dict[str, Any]:
         """All that determines the documents of a given collection, as plain values."""

@@ -98,7 +98,7 @@ class GradedPassages:
         """
         queries = self._chosen(collection.queries(self.split))
         made_of = {**self.contract(), "texts": digest([list(queries.ids), list(queries.texts)])}
-        return written(folder, made_of, lambda made: self._documents(queries, made))
+        return written(folder, made_of, lambda made: self._documents(queries, made), collection.instructions)
 
     def contract(self) -> dict[str, Any]:
         """All that determines the passages of given queries, as plain values."""

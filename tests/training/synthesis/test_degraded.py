@@ -44,6 +44,14 @@ def labels(collection):
     return collection.qrels("train").to_dict()
 
 
+def test_queries_keep_their_instructions(toy, tmp_path):
+    write_collection(tmp_path / "own", DOCUMENTS, QUERIES, {"train": JUDGED}, instructions={"q1": "which animals"})
+    Degraded().synthesize(Collection(tmp_path / "own"), tmp_path / "made")
+    Degraded().synthesize(toy, tmp_path / "plain")
+    assert Collection(tmp_path / "made").queries("train").instructions == ["which animals", ""]
+    assert Collection(tmp_path / "plain").queries("train").instructions is None
+
+
 def test_levels_are_the_document_its_half_its_neighbour_and_a_random_document(toy, tmp_path):
     counts = Degraded().synthesize(toy, tmp_path / "made")
     made = Collection(tmp_path / "made")
