@@ -140,13 +140,13 @@ def by_query(run: Run, qrels: Qrels) -> dict[str, float]:
 
 
 def main(which: str, seeds: int) -> None:
-    """Run what is missing, seed by seed, and print the table after each seed."""
+    """Run what is missing, seed by seed, and print the table."""
     for seed in range(seeds):
         for part, _, _ in parts(which):
             for loss in LOSSES:
                 if not KEPT.has(part=part, loss=loss, seed=seed):
                     KEPT.add(part=part, loss=loss, seed=seed, ndcg=trained(which, part, loss, seed))
-        table(which)
+    table(which)
 
 
 def table(which: str) -> None:
