@@ -14,6 +14,7 @@ import numpy as np
 
 from eval import evaluate
 from retrieval.collection import Collection
+from retrieval.composed import settings
 from retrieval.corpus import Corpus
 from retrieval.files import digest
 from retrieval.indexes.flat import Flat
@@ -92,7 +93,9 @@ class System:
             return alone(part)
         reader: Any = copy.copy(self.reader)
         reader.encoder = part
-        return FeedbackRetriever(self.first, reader, alone(self.encoder), self.depth)  # type: ignore[arg-type]
+        second, first = alone(self.encoder), self.first
+        same = settings(second) == settings(first)  # of one index everything is counted once
+        return FeedbackRetriever(first, reader, first if same else second, self.depth)  # type: ignore[arg-type]
 
     def start(self) -> dict[str, Retriever]:
         """What the trained system is compared with: the same untrained, or the first pass of a reranker."""

@@ -134,6 +134,7 @@ def test_the_first_pass_of_a_reranker_is_indexed_in_the_cache_alone(trained, tin
 def test_queries_are_read_with_their_feedback_over_a_frozen_index(trained, tiny_model, tmp_path):
     results = trained(feedback(tiny_model) + "tuning: query_side\n", "", "dev=null", "data.source.split=test")
     assert results["contamination"]["test queries trained on"] == 28
+    assert results["truncated documents"] == 33  # each once, though two passes search them
     collection = GeneratedLimit(**MADE).open()
     start = Transformer(str(tiny_model), pooling="mean", dtype="float32")
     dense, reader = DenseRetriever(start, Flat()), ANCEPRF(Transformer(str(tmp_path / "out/model"), dtype="float32"), 2)
