@@ -4,7 +4,7 @@ A Llama of 4 layers and 128 dimensions with a tokenizer of its own learns, from 
 or a training query after one, behind an example pair as it will be asked, for [steps] of 16 texts. Frozen, it is then prompted for SciFact, which it has not seen:
 50 training claims tune the soft prompt, 60 others choose the epoch, 150 more are what the table is about. Queries are
 written for 300 documents without judgements, and pass where BM25 finds their document among 30 of 5,183. It needs
-RETRIEVAL_DATA; about 8 minutes of one core: OMP_NUM_THREADS=1.
+RETRIEVAL_DATA; about 40 minutes of one core: OMP_NUM_THREADS=1.
 """
 
 from __future__ import annotations
