@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from toy import toy_groups
 
-from retrieval.types import Dense, Queries
+from retrieval.types import Dense, Queries, Tokens
 from training.batches import Batches
 from training.collections import Groups
 from training.topics import Topics
@@ -80,5 +80,11 @@ def test_queries_have_topics_by_the_vectors_that_they_are_searched_with():
 
 
 def test_what_cannot_be_topics_is_refused(tmp_path):
+    class OfTokens(Placed):
+        def encode_queries(self, texts):
+            return Tokens(np.zeros((len(texts), 2), np.float32), np.arange(len(texts) + 1))
+
     with pytest.raises(ValueError, match="topics.size is 0"):
         Topics(Placed(), 0)
+    with pytest.raises(ValueError, match="one vector each, which OfTokens does not give: use transformer"):
+        Topics(OfTokens()).of(Queries(["q"], ["1"]))
