@@ -144,6 +144,21 @@ def test_queries_are_read_with_their_feedback_over_a_frozen_index(trained, tiny_
     np.testing.assert_array_equal(found.rows, by_hand.retrieve(collection.queries("test"), 1000).rows)
 
 
+def test_a_reader_may_read_what_another_retriever_than_its_own_finds(trained, tiny_model, tmp_path):
+    text = feedback(tiny_model)
+    first = text.partition("first: ")[2].partition("\n")[0]
+    results = trained(text.replace(first, "bm25") + "tuning: query_side\n", "", "dev=null")
+    collection = GeneratedLimit(**MADE).open()
+    dense = DenseRetriever(Transformer(str(tiny_model), pooling="mean", dtype="float32"), Flat())
+    reader = ANCEPRF(Transformer(str(tmp_path / "out/model"), dtype="float32"), 2)
+    reader.separator = Transformer(str(tiny_model), pooling="mean", dtype="float32").separator
+    by_hand = FeedbackRetriever(BM25(), reader, dense, 10)
+    by_hand.open(collection.corpus, tmp_path / "by_hand")
+    found = read_run(tmp_path / "out" / "trained.parquet", docs=collection.corpus.ids)
+    np.testing.assert_array_equal(found.rows, by_hand.retrieve(collection.queries("test"), 1000).rows)
+    assert results["truncated documents"] == 33
+
+
 def test_a_reader_is_trained_as_it_is_measured(trained, tiny_model, capsys):
     ours = feedback(tiny_model)
     for number, (text, says, *more) in enumerate(
